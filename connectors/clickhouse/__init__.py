@@ -1,0 +1,1 @@
+"""ClickHouse in and out: client, migrations, columnar writer, sink."""

@@ -1,0 +1,136 @@
+"""Write rows by column, in few large inserts, with a bounded retry.
+
+Delivery: at least once; the tables make it effectively once, since a row that is written again
+replaces itself. A time-out after the insert was applied is therefore harmless.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import structlog
+from clickhouse_connect.driver.client import Client
+
+from connectors.clickhouse.client import WORLD_ERRORS, is_passing, write_error
+from connectors.clickhouse.tables import TABLES, Table
+from connectors.metrics import ROWS, WRITE
+from schemas.blocks import Rows
+
+_log = structlog.get_logger(__name__)
+
+_PAUSE_S_MAX: Final = 10.0
+
+
+class TableWriter:
+    """Collects rows for some tables and inserts them when told, or when there are enough.
+
+    State: at most about `rows_max` rows a table between two calls; rows of keyed tables are
+    folded to one a key before they are sent.
+    Units: `retry_s_max` bounds all tries of one insert.
+    Errors: TransientError when ClickHouse stays away; PermanentError when it refuses.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        rows_max: int = 5_000,
+        retry_s_max: float = 600.0,
+        sleep: Callable[[float], None] = time.sleep,
+        steady_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._rows_max = rows_max
+        self._retry_s_max = retry_s_max
+        self._sleep = sleep
+        self._steady_s = steady_s
+        self._batches: dict[str, list[pa.RecordBatch]] = {}
+
+    def add(self, rows: Rows) -> None:
+        """Take rows; sends the table's when there are enough."""
+        table = TABLES[rows.table]
+        batches = self._batches.setdefault(rows.table, [])
+        batches.append(to_batch(rows, table))
+        if sum(batch.num_rows for batch in batches) >= self._rows_max:
+            if table.key:
+                batches[:] = [latest(pa.Table.from_batches(batches), table)]
+            if sum(batch.num_rows for batch in batches) >= self._rows_max:
+                self._send(rows.table)
+
+    def flush(self) -> None:
+        """Send everything; returns when ClickHouse confirmed it."""
+        for name in list(self._batches):
+            self._send(name)
+
+    def _send(self, name: str) -> None:
+        batches = self._batches.pop(name, [])
+        if not batches:
+            return
+        table = TABLES[name]
+        rows = pa.Table.from_batches(batches)
+        if table.key:
+            rows = pa.Table.from_batches([latest(rows, table)])
+        began_s = self._steady_s()
+        self._insert(name, rows, began_s)
+        ROWS.labels(name).inc(rows.num_rows)
+        WRITE.labels(name).observe(self._steady_s() - began_s)
+
+    def _insert(self, name: str, rows: pa.Table, began_s: float) -> None:
+        pause_s = 0.1
+        failed = 0
+        while True:
+            try:
+                self._client.insert_arrow(name, rows)
+            except WORLD_ERRORS as err:
+                failed += 1
+                gave_up = self._steady_s() - began_s + pause_s > self._retry_s_max
+                if gave_up or not is_passing(err):
+                    raise write_error(name, err, gave_up=gave_up) from None
+                if failed == 1:
+                    _log.warning(
+                        "clickhouse_lost", table=name, rows=rows.num_rows, doing="retrying"
+                    )
+                self._sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+                pause_s = min(pause_s * 2, _PAUSE_S_MAX)
+            else:
+                if failed:
+                    _log.info("clickhouse_found", table=name, failed_tries=failed)
+                return
+
+
+def to_batch(rows: Rows, table: Table) -> pa.RecordBatch:
+    """Columns of Python or numpy values as one Arrow batch in the table's schema."""
+    return pa.RecordBatch.from_arrays(
+        [_column(rows.columns[field.name], field.type) for field in table.schema],
+        schema=table.schema,
+    )
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, np.ndarray) and values.ndim == 2:  # noqa: PLR2004 - rows and buckets
+        offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+        flat = pa.array(values.reshape(-1).astype(np.uint64))
+        return pa.ListArray.from_arrays(pa.array(offsets), flat)
+    if pa.types.is_temporal(kind) and not isinstance(values, np.ndarray):
+        values = np.array(values, np.int32 if pa.types.is_date32(kind) else np.int64)
+    if pa.types.is_temporal(kind):
+        return pa.array(values).cast(kind)
+    if isinstance(values, np.ndarray):
+        return pa.array(values).cast(kind)
+    return pa.array(values, kind)
+
+
+def latest(rows: pa.Table, table: Table) -> pa.RecordBatch:
+    """One row for each key: the one with the greatest version."""
+    names = list(table.key)
+    order = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
+    order = order.sort_by([("ver", "ascending"), ("row", "ascending")])
+    last = order.select([*names, "row"]).group_by(names, use_threads=False)
+    places = last.aggregate([("row", "last")])["row_last"]
+    taken = rows.take(places).combine_chunks()
+    return taken.to_batches()[0]

@@ -1,0 +1,1 @@
+"""Kafka in and out: lanes as the source, idempotent sinks, topics from data."""

@@ -1,0 +1,73 @@
+"""Turn Kafka messages into blocks of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from confluent_kafka import Message
+
+from schemas.blocks import RawBlock
+from schemas.ticket import Header
+from schemas.ticket_reader import UNREADABLE
+
+
+def to_blocks(
+    messages: list[Message],
+    *,
+    lane: int,
+    order: Sequence[str],
+    received_ms: int,
+    quiet: tuple[tuple[str, int], ...],
+) -> list[RawBlock]:
+    """One block for each topic, in the given order of topics; order within a partition is kept."""
+    topics = list(map(Message.topic, messages))
+    groups: dict[str, list[Message]] = {}
+    if len(set(topics)) == 1:
+        groups[topics[0] or ""] = messages
+    else:
+        for topic, message in zip(topics, messages, strict=True):
+            groups.setdefault(topic or "", []).append(message)
+    return [
+        _block(groups[topic], lane=lane, topic=topic, received_ms=received_ms, quiet=quiet)
+        for topic in order
+        if topic in groups
+    ]
+
+
+def _block(
+    messages: list[Message],
+    *,
+    lane: int,
+    topic: str,
+    received_ms: int,
+    quiet: tuple[tuple[str, int], ...],
+) -> RawBlock:
+    return RawBlock(
+        lane=lane,
+        topic=topic,
+        received_ms=received_ms,
+        partitions=[message.partition() or 0 for message in messages],
+        offsets=[message.offset() or 0 for message in messages],
+        timestamps=[message.timestamp()[1] for message in messages],
+        keys=list(map(Message.key, messages)),
+        headers=_headers(messages),
+        values=list(map(Message.value, messages)),
+        quiet=quiet,
+    )
+
+
+def _headers(messages: list[Message]) -> list[list[Header] | None]:
+    try:
+        # Consumed headers are always a list, with bytes or null for each name.
+        return cast("list[list[Header] | None]", list(map(Message.headers, messages)))
+    except (UnicodeDecodeError, SystemError):
+        return [_headers_of(message) for message in messages]
+
+
+def _headers_of(message: Message) -> list[Header] | None:
+    """The client cannot read a header whose name is not UTF-8; the ticket check refuses it."""
+    try:
+        return cast("list[Header] | None", message.headers())
+    except (UnicodeDecodeError, SystemError):
+        return [(UNREADABLE, None)]

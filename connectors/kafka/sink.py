@@ -1,0 +1,148 @@
+"""Publish records with an idempotent producer; a delivery that failed stops the worker.
+
+Delivery: at least once. Records of an epoch that did not end are published again after a
+resume, with the same ids and origins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from connectors.kafka.client import Outage, client_config
+from connectors.kafka.lanes import lane_key
+from connectors.metrics import EPOCHS, PUBLISHED
+from schemas.blocks import OutRecord
+from schemas.errors import PermanentError
+
+_log = structlog.get_logger(__name__)
+
+_POLL_S: Final = 0.05
+
+
+class RecordSink(FixedPartitionedSink[list[OutRecord], None]):
+    """A Bytewax sink of `(lane, records)`, with one producer for each lane.
+
+    Units: `delivery_s_max` bounds how long one record may wait for the broker.
+    Errors: PermanentError for the first record that the broker did not take in time.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str,
+        lanes: int,
+        delivery_s_max: float = 120.0,
+        queue_messages_max: int = 50_000,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        self.lanes = lanes
+        self.delivery_s_max = delivery_s_max
+        self.config = {
+            **client_config(bootstrap_servers, extra or {}),
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "message.timeout.ms": int(delivery_s_max * 1_000),
+            "queue.buffering.max.messages": queue_messages_max,
+            "message.max.bytes": 8_388_608,
+            # Only failures are reported: a callback for each success would cost more than sending.
+            "delivery.report.only.error": True,
+        }
+
+    def list_parts(self) -> list[str]:
+        """The lanes."""
+        return [lane_key(lane) for lane in range(self.lanes)]
+
+    def part_fn(self, item_key: str) -> int:
+        """The part of a lane's key: its own number."""
+        return int(item_key)
+
+    def build_part(self, _step_id: str, for_part: str, resume_state: None) -> RecordPartition:
+        """Open one lane's producer."""
+        assert resume_state is None
+        return RecordPartition(self, int(for_part))
+
+
+class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
+    """One lane's producer. State: none; the broker's log is the state."""
+
+    def __init__(self, sink: RecordSink, lane: int) -> None:
+        self._lane = lane
+        self._delivery_s_max = sink.delivery_s_max
+        self._failed: KafkaError | None = None
+        self._failed_topic = ""
+        self._outage = Outage(f"producer {lane}")
+        self._producer = Producer(
+            {**sink.config, "error_cb": self._outage, "on_delivery": self._on_delivery}
+        )
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._failed is None:
+            self._failed = error
+            self._failed_topic = message.topic() or ""
+            _log.error("delivery_failed", topic=self._failed_topic, error=error.name())
+
+    def write_batch(self, items: list[list[OutRecord]]) -> None:
+        """Hand records to the producer; waits, with a bound, while its queue is full."""
+        counts: Counter[str] = Counter()
+        for records in items:
+            for record in records:
+                self._produce(record)
+                counts[record.topic] += 1
+        self._producer.poll(0)
+        self._raise_if_failed()
+        for topic, count in counts.items():
+            PUBLISHED.labels(topic).inc(count)
+
+    def _produce(self, record: OutRecord) -> None:
+        headers: Any = record.headers
+        deadline_s = time.monotonic() + self._delivery_s_max
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic, value=record.value, key=record.key, headers=headers
+                )
+            except BufferError:
+                self._producer.poll(_POLL_S)
+                self._raise_if_failed()
+                if time.monotonic() > deadline_s:
+                    raise self._error("queue", "no room in time") from None
+            except KafkaException as err:
+                # Refused before it was sent, for one because it is too large.
+                raise self._error(record.topic, f"Kafka error {err.args[0].name()}") from None
+            else:
+                return
+
+    def snapshot(self) -> None:
+        """End an epoch: everything handed over is confirmed by the broker, or this raises."""
+        left = self._producer.flush(self._delivery_s_max + 5.0)
+        self._raise_if_failed()
+        if left:
+            raise self._error("queue", f"{left} records without an answer")
+        self._outage.seen()
+        EPOCHS.labels(str(self._lane)).inc()
+
+    def close(self) -> None:
+        """Give what is left a moment; the next start publishes again what is not confirmed."""
+        self._producer.flush(5.0)
+
+    def _raise_if_failed(self) -> None:
+        if self._failed is not None:
+            raise self._error(self._failed_topic, f"Kafka error {self._failed.name()}")
+
+    def _error(self, name: str, found: str) -> PermanentError:
+        return PermanentError(
+            do="publish to",
+            kind="topic",
+            name=name,
+            found=found,
+            hint="nothing is lost: the epoch is repeated at the next start; see the broker's log",
+        )

@@ -1,0 +1,66 @@
+"""All metrics: name, type, unit, meaning, and what to do when one moves."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+MESSAGES: Final = Counter(
+    "airside_messages",
+    "Messages decided, by topic, door and code. A rising share of one code: tell its producer.",
+    ["topic", "door", "code"],
+)
+LAG: Final = Gauge(
+    "airside_lane_lag_messages",
+    "Messages not yet read in a lane. Rising for minutes: start more cells.",
+    ["lane"],
+)
+WATERMARK: Final = Gauge(
+    "airside_lane_watermark_seconds",
+    "Event time, since 1970, that a lane has reached. Standing still with lag: look at the worker.",
+    ["lane"],
+)
+ROWS: Final = Counter(
+    "airside_rows_written",
+    "Rows that ClickHouse confirmed, by table. Standing still with lag: look at ClickHouse.",
+    ["table"],
+)
+WRITE: Final = Histogram(
+    "airside_write_seconds",
+    "Seconds of one insert, retries included. Rising: ClickHouse merges too slowly, or is down.",
+    ["table"],
+)
+PUBLISHED: Final = Counter(
+    "airside_records_published",
+    "Records handed to the producer, by topic. They are confirmed at the end of each epoch.",
+    ["topic"],
+)
+EPOCHS: Final = Counter(
+    "airside_epochs",
+    "Epochs whose outputs a lane's sink confirmed. Standing still: nothing becomes durable.",
+    ["lane"],
+)
+PEAK_MEMORY: Final = Gauge(
+    "airside_peak_memory_bytes",
+    "Most memory this process ever held. Near the limit: fewer lanes a cell, or shorter spans.",
+)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process ever held. Units: bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1_024
+
+
+PEAK_MEMORY.set_function(peak_memory_bytes)
+
+
+def serve(port: int) -> None:
+    """Serve all metrics on loopback for a scraper.
+
+    Errors: OSError when the port is taken.
+    """
+    start_http_server(port, addr="127.0.0.1")

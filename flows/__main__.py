@@ -1,0 +1,102 @@
+"""The command line: `airside COMMAND`, also `python -m flows COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from flows import commands
+from flows.log import set_up_log
+from schemas.errors import AirsideError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="airside",
+        description="Turns a company's notification traffic into data it can trust and act on.",
+    )
+    some = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_stack_commands(some)
+    _add_data_commands(some)
+    _add_check_commands(some)
+    return parser
+
+
+def _add_stack_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    demo = some.add_parser("demo", help="run everything here for a while and check every number")
+    demo.add_argument("--seconds", type=int, default=30, help="how long to send (default 30)")
+    demo.add_argument("--rate", type=int, default=1_000, help="messages a second (default 1000)")
+    demo.add_argument("--seed", type=int, default=7, help="seed of the simulated world")
+    demo.add_argument("--report", type=Path, help="write the outcome to this JSON file")
+    demo.add_argument("--keep", action="store_true", help="keep the stack running at the end")
+    demo.add_argument("--data", type=Path, help="folder to work in (default: a temporary one)")
+    demo.set_defaults(act=commands.demo)
+    up = some.add_parser("up", help="start the embedded stack and keep it running")
+    up.add_argument("--data", type=Path, default=Path(".airside/stack"), help="data folder")
+    up.add_argument("--kafka-port", type=int, default=0, help="0 takes a free one")
+    up.add_argument("--clickhouse-port", type=int, default=0, help="0 takes a free one")
+    up.set_defaults(act=commands.up)
+    topics = some.add_parser("topics", help="create the topics of schemas/topics")
+    topics.add_argument("what", choices=["apply", "list"])
+    topics.set_defaults(act=commands.topics)
+    migrate = some.add_parser("migrate", help="create or bring up the ClickHouse tables")
+    migrate.set_defaults(act=commands.migrate)
+    run = some.add_parser("run", help="run a dataflow until it is told to stop")
+    run.add_argument("flow", choices=["ingest"])
+    run.set_defaults(act=commands.run)
+
+
+def _add_data_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    simulate = some.add_parser("simulate", help="publish a simulated world, with faults")
+    simulate.add_argument("--seconds", type=int, default=30)
+    simulate.add_argument("--rate", type=int, default=1_000, help="0: as fast as it goes")
+    simulate.add_argument("--seed", type=int, default=7)
+    simulate.add_argument("--truth", type=Path, help="write what was sent to this .jsonl.gz")
+    simulate.set_defaults(act=commands.simulate)
+    replay = some.add_parser("replay", help="publish a file of CloudEvents, one a line")
+    replay.add_argument("file", type=Path, help="JSONL in structured mode, also .gz")
+    replay.add_argument("--speed", type=float, help="1: as it was; 60: sixty times; default: all")
+    replay.set_defaults(act=commands.replay)
+    convert = some.add_parser("convert", help="turn a log of messages into CloudEvents")
+    convert.add_argument("csv", type=Path, help="sender, recipient, unix time; also .gz")
+    convert.add_argument("out", type=Path, help="JSONL to write, also .gz")
+    convert.add_argument("--columns", default="0,1,2", help="places of the three columns")
+    convert.set_defaults(act=commands.convert)
+
+
+def _add_check_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    policy = some.add_parser("policy", help="look after the policy file")
+    policy.add_argument("what", choices=["check"])
+    policy.add_argument("file", type=Path, nargs="?", help="default: the one in force")
+    policy.set_defaults(act=commands.check_policy)
+    key = some.add_parser("key", help="draw a key that seals refused messages")
+    key.set_defaults(act=commands.draw_key)
+    unseal = some.add_parser("unseal", help="open sealed notices (JSONL on standard input)")
+    unseal.set_defaults(act=commands.unseal)
+    codes = some.add_parser("codes", help="list the refusal codes")
+    codes.set_defaults(act=commands.list_codes)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Shapes: 0 for success, 1 for a result that is not as it must be, the error's own code for
+    what could not be done; that is one line on standard error.
+    """
+    options = make_parser().parse_args(argv)
+    set_up_log()
+    try:
+        result: int = options.act(options)
+    except AirsideError as err:
+        sys.stderr.write(f"airside: {err}\n")
+        return err.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("airside: stopped\n")
+        return 130
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""All settings: read once from the environment (prefix AIRSIDE_), frozen, passed on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from connectors.clickhouse.client import ClickHouseAddress
+from schemas.errors import ConfigError
+
+PREFIX: Final = "AIRSIDE_"
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class KafkaSettings(_Group):
+    """Where Kafka is, and how much of it may be held at once."""
+
+    bootstrap_servers: str
+    # host:port, several joined by commas.
+    connect_tries: int = Field(5, ge=1, le=100)
+    # tries of 5 s each before a start is given up.
+    queue_kbytes_max: int = Field(16_384, ge=1_024, le=1_048_576)
+    # kibibytes that one lane may fetch ahead.
+    delivery_s_max: float = Field(120.0, gt=0, le=3_600)
+    # seconds that one record may wait for the broker before the worker stops.
+    replication: int = Field(1, ge=1, le=9)
+    # copies of each topic that `airside topics apply` creates.
+    extra: dict[str, str] = {}
+    # further librdkafka settings as JSON, for one {"security.protocol": "SASL_SSL"}.
+
+
+class ClickHouseSettings(_Group):
+    """Where ClickHouse is, and how long a worker waits for it."""
+
+    url: str
+    # http://host:port.
+    database: str = Field("airside", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+    # made by `airside migrate`.
+    user: str = "default"
+    # name of the writing user.
+    password: SecretStr = SecretStr("")
+    # its password.
+    rows_max: int = Field(5_000, ge=1, le=1_000_000)
+    # rows collected for one insert before the epoch ends.
+    retry_s_max: float = Field(600.0, ge=0, le=86_400)
+    # seconds of back-pressure before a worker gives up and stops.
+
+
+class TimeSettings(_Group):
+    """How time is judged."""
+
+    skew_s_max: float = Field(300.0, ge=0, le=86_400)
+    # seconds that an event may lie in the future of its record.
+    lateness_s_max: float = Field(86_400.0, ge=60, le=31_536_000)
+    # seconds behind its partition's newest event that still correct a rollup; older is late.
+    duplicate_s_max: float = Field(3_600.0, ge=600, le=31_536_000)
+    # seconds of event time for which an accepted event is remembered.
+    duplicates_max: int = Field(2_000_000, ge=1_000, le=100_000_000)
+    # events remembered in one lane at the most.
+    quiet_s: float = Field(5.0, gt=0, le=3_600)
+    # seconds without a message after which a read-up partition stops holding others back.
+    ahead_s_max: float = Field(300.0, gt=0, le=31_536_000)
+    # seconds of record time that one partition may be read ahead of the slowest.
+
+
+class Settings(BaseSettings):
+    """Everything a dataflow is told. Errors come from `read_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    kafka: KafkaSettings
+    clickhouse: ClickHouseSettings
+    time: TimeSettings = TimeSettings()  # type: ignore[call-arg] # all have defaults
+    policy: Path | None = None
+    # the policy file; the one that comes with Airside when not set.
+    data: Path = Path(".airside")
+    # folder of recovery stores and of the embedded stack.
+    node: str = Field("a1", pattern=r"^[a-z0-9_-]{1,16}$")
+    # name of this installation in hop histories.
+    lanes: int = Field(4, ge=1, le=1_024)
+    # shares of the partitions; fixed once there is state.
+    epoch_s: float = Field(5.0, ge=0.1, le=600)
+    # seconds between durable points.
+    block_messages_max: int = Field(5_000, ge=1, le=100_000)
+    # messages in one block.
+    body_bytes_max: int = Field(1_048_576, ge=1, le=67_108_864)
+    # bytes of a body; a larger one is refused.
+    metrics_port: int = Field(0, ge=0, le=65_535)
+    # loopback port of /metrics; 0 serves none.
+    ticket_key: SecretStr | None = None
+    # key of the tickets' signatures; when set, every ticket must carry one.
+    quarantine_key: SecretStr | None = None
+    # 32 bytes in base64 that seal refused bodies; when not set, those are not kept.
+    log: str = Field("auto", pattern=r"^(auto|json|text)$")
+    # form of the log: text on a terminal, else JSON.
+
+    @property
+    def clickhouse_address(self) -> ClickHouseAddress:
+        """Where ClickHouse is, in the connector's form."""
+        part = self.clickhouse
+        return ClickHouseAddress(
+            part.url, part.database, part.user, part.password.get_secret_value()
+        )
+
+
+def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings from the environment; `overrides` win, nested as the fields are.
+
+    Errors: ConfigError that names each variable that is missing, unknown or out of bounds.
+    """
+    unknown = sorted(set(_given()) - set(variables()))
+    if unknown:
+        raise ConfigError(
+            do="read",
+            kind="settings",
+            found=f"unknown {', '.join(unknown)}",
+            expected="names of infra/env.reference",
+            hint="correct or unset them",
+        )
+    try:
+        return Settings(**(overrides or {}))
+    except ValidationError as err:
+        faults = [
+            f"{PREFIX}{'__'.join(str(part).upper() for part in fault['loc'])}: "
+            + ("missing" if fault["type"] == "missing" else fault["msg"])
+            for fault in err.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigError(
+            do="read",
+            kind="settings",
+            found="; ".join(faults),
+            hint="set them as in infra/env.reference, or run on the embedded stack: "
+            "`airside up` prints the lines to add",
+        ) from None
+
+
+def _given() -> list[str]:
+    return [name for name in os.environ if name.startswith(PREFIX)]
+
+
+def variables() -> dict[str, str]:
+    """Every variable that is read, with its default as text; empty for required ones."""
+    found: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, _Group):
+            for part, inner in group.model_fields.items():
+                found[f"{PREFIX}{name}__{part}".upper()] = _default_text(inner)
+        else:
+            found[f"{PREFIX}{name}".upper()] = _default_text(field)
+    return found
+
+
+def _default_text(field: Any) -> str:
+    default = field.default
+    if field.is_required() or default is None or isinstance(default, SecretStr):
+        return ""
+    return str(default) if default != {} else "{}"
+
+
+def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """Our environment for a child process, without our variables but for these changes."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+    return {**kept, **changes}

@@ -1,0 +1,1 @@
+"""Pure steps: blocks in, blocks out; no engine, no client, no clock."""

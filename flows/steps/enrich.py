@@ -1,0 +1,68 @@
+"""Join events with what the person told us: a table of profiles, the latest of each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+_HOUR_MS = 3_600_000
+_HOURS_A_WEEK = 168
+_MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday; the week starts on Monday
+
+
+class Profile(msgspec.Struct, frozen=True, gc=False):
+    """What steps need of a profile. Shapes: `granted` are the purposes that were consented to."""
+
+    zone: str
+    granted: frozenset[str]
+
+
+class ProfileTable:
+    """The latest profile of every subject of a lane.
+
+    State: one entry a subject, interned parts; rebuilt from the compacted topic at every start.
+    """
+
+    def __init__(self) -> None:
+        self._profiles: dict[str, Profile] = {}
+        self._interned: dict[Profile, Profile] = {}
+
+    def __len__(self) -> int:
+        return len(self._profiles)
+
+    def hold(self, body: Any) -> None:
+        """Take a profile event's body as the latest word of its subject."""
+        granted = frozenset(purpose for purpose, yes in body.consent.items() if yes)
+        profile = Profile(body.zone, granted)
+        self._profiles[body.subject] = self._interned.setdefault(profile, profile)
+
+    def forget(self, subject: str) -> None:
+        """Take a tombstone."""
+        self._profiles.pop(subject, None)
+
+    def get(self, subject: str) -> Profile | None:
+        """The latest profile of a subject, if one is known."""
+        return self._profiles.get(subject)
+
+
+@lru_cache(maxsize=65_536)
+def _offset_hours(zone: str, hour: int) -> float:
+    moment = datetime.fromtimestamp(hour * 3_600, ZoneInfo(zone))
+    offset = moment.utcoffset()
+    return offset.total_seconds() / 3_600 if offset is not None else 0.0
+
+
+def hour_of_week(zone: str, at_ms: int) -> int:
+    """The local hour of the week of a moment.
+
+    Shapes: 0 to 167, Monday 00:00 first, on the clock of the zone, with its summer time.
+
+    >>> hour_of_week("Europe/Berlin", 1_767_571_200_000)  # Monday 2026-01-05 00:00 UTC
+    1
+    """
+    local = at_ms / _HOUR_MS + _offset_hours(zone, at_ms // _HOUR_MS)
+    return int(local + _MONDAY_OFFSET_HOURS) % _HOURS_A_WEEK

@@ -1,0 +1,318 @@
+"""The gate: the one place where each message of a lane gets its door.
+
+Everything that needs memory is decided here, in the order of the lane's blocks: lateness,
+purpose limitation, consent, duplicates. What comes out is complete: records and rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from flows.steps.count_fates import Fate, Ledger
+from flows.steps.deduplicate import Memory, Sight
+from flows.steps.enrich import ProfileTable
+from flows.steps.publish import STAGE, Publisher
+from flows.steps.roll_up import Rollup
+from flows.steps.write_facts import Accepted, Refused, fact_rows, quarantine_rows
+from schemas.blocks import CheckedBlock, Origin, Outputs, OutRecord, Rows
+from schemas.codes import Door
+from schemas.errors import PermanentError
+from schemas.events import COLUMNS
+from schemas.fates import Refusal
+from schemas.hops import clock_went_back, parse_hops
+from schemas.policy import Policy
+from schemas.rollup import MINUTE_MS, Dimensions, bucket_of
+from schemas.ticket import Ticket, hash64
+
+STATE_VERSION: Final = 1
+PROFILE_TYPE: Final = "ntf.profile.updated.v1"
+
+_columns_of = attrgetter(*COLUMNS)
+_CAMPAIGN: Final = COLUMNS.index("campaign")
+_CHANNEL: Final = COLUMNS.index("channel")
+_CURRENCY: Final = COLUMNS.index("currency")
+_AMOUNT: Final = COLUMNS.index("amount_minor")
+
+
+class GateRules(msgspec.Struct, frozen=True):
+    """What the gate decides by. Units: milliseconds; `duplicates_max` counts events."""
+
+    policy: Policy
+    lateness_ms_max: int
+    duplicate_ms_max: int
+    duplicates_max: int
+
+
+class LaneGate:
+    """One lane's memory, and the decision for each of its messages.
+
+    State: a numbered snapshot of everything but the profile table, which is read again from its
+    compacted topic at every start.
+    Delivery: after a resume the same blocks lead to the same rows and records.
+    """
+
+    def __init__(self, rules: GateRules, publisher: Publisher) -> None:
+        self._rules = rules
+        self._publisher = publisher
+        self._purposes = {name: number for number, name in enumerate(rules.policy.purposes)}
+        self._names = list(self._purposes)
+        self.profiles = ProfileTable()
+        self.memory = Memory(rules.duplicate_ms_max, rules.duplicates_max)
+        self.rollup = Rollup()
+        self.ledger = Ledger()
+        self._newest: dict[tuple[str, int], int] = {}
+        self._next: dict[tuple[str, int], int] = {}
+        self._floor_minute = 0
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """The event time that every partition seen so far has reached; None before the first."""
+        return min(self._newest.values(), default=None)
+
+    def pass_block(self, block: CheckedBlock) -> Outputs:
+        """Decide every message of a block, and give all that follows from it.
+
+        Shapes: a message that was decided before the last snapshot is not decided again.
+        """
+        raw = block.raw
+        accepted: list[tuple[int, Accepted]] = []
+        refused: list[tuple[int, Refused]] = []
+        for place, offset in enumerate(raw.offsets):
+            where = (raw.topic, raw.partitions[place])
+            again = offset < self._next.get(where, 0)
+            refusal = block.refusals.get(place)
+            if not again:
+                self._next[where] = offset + 1
+                if refusal is None:
+                    refusal = self._refusal_of(block, place)
+            self._hold_profile(block, place, refusal)
+            if again:
+                continue
+            if refusal is None:
+                accepted.append((place, self._accepted(block, place)))
+            else:
+                refused.append((place, _refused(block, place, refusal)))
+            self._enter(block, place, refusal)
+        self._move_on(raw.quiet)
+        return self._outputs(block, accepted, refused)
+
+    def _refusal_of(self, block: CheckedBlock, place: int) -> Refusal | None:
+        """Check a message that is right in itself against what the lane remembers."""
+        raw = block.raw
+        ticket = block.tickets[place]
+        assert ticket is not None
+        where = (raw.topic, raw.partitions[place])
+        newest = self._newest.get(where, 0)
+        if (
+            ticket.time_ms < newest - self._rules.lateness_ms_max
+            or ticket.time_ms // MINUTE_MS < self._floor_minute
+        ):
+            return Refusal("T601", "/ce_time", "expected a time that late corrections reach")
+        if self._is_back_at_this_gate(ticket):
+            return Refusal("T502", "/ce_datahops", "expected a replay hop before a second pass")
+        if ticket.causation and not self._fits_its_cause(ticket):
+            return Refusal("T206", "/ce_datapurpose", "expected a purpose its cause is open to")
+        if ticket.label.decision.consent and ticket.subject:
+            profile = self.profiles.get(ticket.subject)
+            if profile is None or ticket.label.purpose not in profile.granted:
+                return Refusal("T404", "/ce_datapurpose", "expected the person's consent")
+        sight = self._see(ticket, raw.values[place] or b"", max(newest, ticket.time_ms))
+        if sight is Sight.REPEAT:
+            return Refusal("T602", "/ce_id", "expected each event once")
+        if sight is Sight.CONFLICT:
+            return Refusal("T603", "/ce_id", "expected the content first sent under this id")
+        self._newest[where] = max(newest, ticket.time_ms)
+        return None
+
+    def _is_back_at_this_gate(self, ticket: Ticket) -> bool:
+        if not ticket.hops:
+            return False
+        since = ticket.hops.rpartition("rp.")[2]
+        return f"{STAGE}.{self._publisher.node}." in since
+
+    def _fits_its_cause(self, ticket: Ticket) -> bool:
+        number = self.memory.purpose_of(hash64(ticket.causation.encode()))
+        if number is None or number >= len(self._names):
+            return True  # the cause is of another lane, or forgotten
+        cause = self._names[number]
+        purpose = ticket.label.purpose
+        return purpose == cause or purpose in self._rules.policy.purposes[cause].compatible
+
+    def _see(self, ticket: Ticket, value: bytes, now_ms: int) -> Sight:
+        label = ticket.label
+        whole = b"%b\0%d\0%b" % (label.type.encode(), ticket.time_ms, value)
+        return self.memory.see(
+            event=hash64(ticket.id.encode()),
+            source=label.identity,
+            content=hash64(whole),
+            purpose=self._purposes[label.purpose],
+            now_ms=now_ms,
+        )
+
+    def _hold_profile(self, block: CheckedBlock, place: int, refusal: Refusal | None) -> None:
+        """Keep the table: every profile that passed, and every tombstone, also on a re-read."""
+        if refusal is None:
+            ticket, body = block.tickets[place], block.bodies[place]
+            if ticket is not None and ticket.label.type == PROFILE_TYPE:
+                self.profiles.hold(body)
+        elif refusal.code == "T606":
+            self.profiles.forget((block.raw.keys[place] or b"").decode("utf-8", "replace"))
+
+    def _accepted(self, block: CheckedBlock, place: int) -> Accepted:
+        raw = block.raw
+        ticket = block.tickets[place]
+        assert ticket is not None
+        profile = self.profiles.get(ticket.subject) if ticket.subject else None
+        warnings = []
+        if ticket.subject and profile is None:
+            warnings.append("T604")
+        if ticket.hops:
+            hops = parse_hops(ticket.hops)
+            if isinstance(hops, list) and clock_went_back(hops):
+                warnings.append("T504")
+        return Accepted(
+            ticket=ticket,
+            columns=_columns_of(block.bodies[place]),
+            origin=Origin(raw.topic, raw.partitions[place], raw.offsets[place]),
+            recorded_ms=raw.timestamps[place],
+            zone=profile.zone if profile else "",
+            warnings=tuple(warnings),
+        )
+
+    def _enter(self, block: CheckedBlock, place: int, refusal: Refusal | None) -> None:
+        raw = block.raw
+        ticket = block.tickets[place]
+        door, code = (refusal.door, refusal.code) if refusal else (Door.ROUTED, "")
+        source = ticket.label.source if ticket else block.glances.get(place, {}).get("source", "")
+        self.ledger.count(
+            topic=raw.topic,
+            partition=raw.partitions[place],
+            offset=raw.offsets[place],
+            fate=Fate(door, code, source),
+        )
+
+    def _move_on(self, quiet: tuple[tuple[str, int], ...]) -> None:
+        """Free what no event can need any more; a quiet partition does not hold the rest back."""
+        moving = [at for where, at in self._newest.items() if where not in quiet]
+        if not moving:
+            return
+        self.memory.forget_before(max(moving))
+        floor = (min(moving) - self._rules.lateness_ms_max) // MINUTE_MS
+        if floor > self._floor_minute:
+            self._floor_minute = floor
+            self.rollup.drop_before(floor)
+
+    def _outputs(
+        self,
+        block: CheckedBlock,
+        accepted: list[tuple[int, Accepted]],
+        refused: list[tuple[int, Refused]],
+    ) -> Outputs:
+        raw = block.raw
+        records: list[OutRecord] = [
+            self._publisher.routed(event, raw, place) for place, event in accepted
+        ]
+        for place, message in refused:
+            discard = _must_discard(block, place)
+            record = self._publisher.refused(message, raw, place, discard=discard)
+            if record is not None:
+                records.append(record)
+        rows: list[Rows] = []
+        if accepted:
+            events = [event for _, event in accepted]
+            rows += [fact_rows(events), self._roll_up(events, raw.lane)]
+        if refused:
+            rows.append(quarantine_rows([message for _, message in refused]))
+        books = self.ledger.take_changed(lane=raw.lane)
+        counts = Counter((message.refusal.door, message.refusal.code) for _, message in refused)
+        counts[Door.ROUTED, ""] += len(accepted)
+        rows += [books] if books.size else []
+        return Outputs(raw.lane, raw.topic, records, rows, dict(counts))
+
+    def _roll_up(self, events: list[Accepted], lane: int) -> Rows:
+        numbers = [
+            self.rollup.number_of(
+                Dimensions(
+                    event.ticket.label.type,
+                    event.columns[_CAMPAIGN] or "",
+                    event.columns[_CHANNEL] or "",
+                    event.ticket.label.class_text,
+                    event.columns[_CURRENCY] or "",
+                )
+            )
+            for event in events
+        ]
+        changed = self.rollup.add(
+            minutes=[event.ticket.time_ms // MINUTE_MS for event in events],
+            numbers=numbers,
+            amounts=[event.columns[_AMOUNT] or 0 for event in events],
+            buckets=[bucket_of(event.recorded_ms - event.ticket.time_ms) for event in events],
+            recorded=[event.recorded_ms for event in events],
+        )
+        return self.rollup.rows(changed, lane=lane)
+
+    def dump(self) -> bytes:
+        """The lane's state as bytes with a version number; a copy, whatever follows."""
+        return msgspec.msgpack.encode(
+            {
+                "version": STATE_VERSION,
+                "purposes": self._names,
+                "memory": self.memory.dump(),
+                "rollup": self.rollup.dump(),
+                "ledger": self.ledger.dump(),
+                "newest": [[*where, at] for where, at in self._newest.items()],
+                "next": [[*where, offset] for where, offset in self._next.items()],
+                "floor_minute": self._floor_minute,
+            }
+        )
+
+    def load(self, dumped: bytes) -> None:
+        """Take back what `dump` gave.
+
+        Errors: PermanentError for another version, naming what to do.
+        """
+        state: dict[str, Any] = msgspec.msgpack.decode(dumped)
+        if state["version"] != STATE_VERSION:
+            raise PermanentError(
+                do="resume",
+                kind="lane",
+                found=f"state version {state['version']}",
+                expected=f"version {STATE_VERSION}",
+                hint="run the release that wrote it, or start from an empty data folder",
+            )
+        self._names = state["purposes"] + [n for n in self._names if n not in state["purposes"]]
+        self._purposes = {name: number for number, name in enumerate(self._names)}
+        self.memory.load(state["memory"])
+        self.rollup.load(state["rollup"])
+        self.ledger.load(state["ledger"])
+        self._newest = {(topic, part): at for topic, part, at in state["newest"]}
+        self._next = {(topic, part): offset for topic, part, offset in state["next"]}
+        self._floor_minute = state["floor_minute"]
+
+
+def _refused(block: CheckedBlock, place: int, refusal: Refusal) -> Refused:
+    raw = block.raw
+    ticket = block.tickets[place]
+    label = ticket.label if ticket else None
+    glance = block.glances.get(place, {})
+    return Refused(
+        refusal=refusal,
+        origin=Origin(raw.topic, raw.partitions[place], raw.offsets[place]),
+        recorded_ms=raw.timestamps[place],
+        event_id=ticket.id if ticket else glance.get("id", ""),
+        source=label.source if label else glance.get("source", ""),
+        event_type=label.type if label else glance.get("type", ""),
+        purpose=label.purpose if label else "",
+        class_text=label.class_text if label else "",
+    )
+
+
+def _must_discard(block: CheckedBlock, place: int) -> bool:
+    ticket = block.tickets[place]
+    if ticket is not None:
+        return ticket.label.decision.discard_body
+    return bool(block.glances.get(place, {}).get("discard"))

@@ -1,0 +1,72 @@
+# Every recipe works from a fresh clone with Python 3.11 or 3.12; `setup` comes first.
+
+set positional-arguments := true
+
+python := env("PYTHON", "python3")
+bin := ".venv/bin"
+lock := bin / "uv pip compile -q pyproject.toml --extra local --generate-hashes --universal --python-version 3.11 --no-annotate --no-header"
+
+# List the recipes
+default:
+    @{{ just_executable() }} --justfile "{{ justfile() }}" --list --unsorted
+
+# Install everything from the hashed lock into .venv
+setup:
+    {{ python }} -m venv .venv
+    {{ bin }}/python -m pip install --require-hashes -r requirements-dev.lock
+    {{ bin }}/python -m pip install --no-deps --no-build-isolation -e .
+
+# Format the code and mend what ruff can mend
+fmt:
+    {{ bin }}/ruff format .
+    {{ bin }}/ruff check --fix .
+
+# Check format, lint, types, import layers, dependencies and committed contracts
+lint:
+    {{ bin }}/ruff format --check .
+    {{ bin }}/ruff check .
+    {{ bin }}/mypy -p flows -p schemas -p connectors -p tests
+    {{ bin }}/lint-imports
+    {{ bin }}/deptry .
+    {{ bin }}/python -m schemas.contracts_build --check
+
+# Run the tests that need no service
+test *ARGS:
+    {{ bin }}/python -m pytest -m "not kafka and not real_kafka and not embedded_kafka and not clickhouse" "$@"
+
+# Run all tests, on the best Kafka and ClickHouse that are here
+test-all *ARGS:
+    {{ bin }}/python -m pytest "$@"
+
+# Write the contracts, examples and reference pages anew from the models
+snapshots:
+    {{ bin }}/python -m schemas.contracts_build
+
+# Keep an embedded Kafka and ClickHouse running and print their addresses
+up *ARGS:
+    {{ bin }}/airside up "$@"
+
+# Bring the ClickHouse tables to the newest numbered migration
+migrate *ARGS:
+    {{ bin }}/airside migrate "$@"
+
+# Run one dataflow, for example `just run ingest`
+run FLOW *ARGS:
+    {{ bin }}/airside run "$@"
+
+# Show the whole system at work on invented traffic, and check its numbers
+demo *ARGS:
+    {{ bin }}/airside demo "$@"
+
+# Publish a JSONL file of events to Kafka
+replay FILE *ARGS:
+    {{ bin }}/airside replay "$@"
+
+# Pin all dependencies anew, with hashes and without addresses
+lock:
+    {{ lock }} --group build -o requirements.lock
+    {{ lock }} --group dev -o requirements-dev.lock
+
+# Do what CI does: everything, in fresh copies of the last commit
+ci:
+    .ci/run

@@ -1,0 +1,1 @@
+"""What data looks like: tickets, events, policy, fates, errors; topics and contracts as data."""

@@ -1,0 +1,88 @@
+"""Records that travel between the steps: blocks of messages, never single ones."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.codes import Door
+from schemas.fates import Refusal
+from schemas.ticket import Header, Ticket
+
+
+class RawBlock(msgspec.Struct, gc=False):
+    """Messages of one topic in one lane, as they were read: one column for each part of them.
+
+    Units: timestamps (of the Kafka record) and `received_ms` in milliseconds since 1970 UTC.
+    Shapes: all columns have the same length; offsets rise within a partition. `quiet` names the
+    partitions (topic, number) of the lane that had nothing more to read for a while.
+    """
+
+    lane: int
+    topic: str
+    received_ms: int
+    partitions: list[int]
+    offsets: list[int]
+    timestamps: list[int]
+    keys: list[bytes | None]
+    headers: list[list[Header] | None]
+    values: list[bytes | None]
+    quiet: tuple[tuple[str, int], ...] = ()
+
+
+class CheckedBlock(msgspec.Struct, gc=False):
+    """A raw block with each message's ticket and decoded body, or why it has none.
+
+    Shapes: `tickets` and `bodies` have a place for every message; a refused one has None in
+    `bodies` and its reason in `refusals`, keyed by place. The ticket of a refused message is
+    kept where it could be read, since its label says how the body must be protected; where it
+    could not, `glances` holds what can be told of it.
+    """
+
+    raw: RawBlock
+    tickets: list[Ticket | None]
+    bodies: list[Any]
+    refusals: dict[int, Refusal]
+    glances: dict[int, dict[str, str]]
+
+
+class Origin(NamedTuple):
+    """Where an output comes from: one input record, and which of its outputs this is."""
+
+    topic: str
+    partition: int
+    offset: int
+    ordinal: int = 0
+
+    def __str__(self) -> str:
+        """The header form: `topic/partition/offset/ordinal`."""
+        return f"{self.topic}/{self.partition}/{self.offset}/{self.ordinal}"
+
+
+class OutRecord(NamedTuple):
+    """One message to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[Header]
+    origin: Origin
+
+
+class Rows(NamedTuple):
+    """Rows for one table, by column; every column has `size` values."""
+
+    table: str
+    size: int
+    columns: dict[str, Any]
+
+
+class Outputs(NamedTuple):
+    """All that one block leads to; `counts` says how many messages left by each (door, code)."""
+
+    lane: int
+    topic: str
+    records: list[OutRecord]
+    rows: list[Rows]
+    counts: dict[tuple[Door, str], int]

@@ -1,0 +1,30 @@
+"""The shape of rollups: what a cell is keyed by, and the latency histogram's buckets."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+MINUTE_MS: Final = 60_000
+HISTOGRAM_BUCKETS: Final = 32
+"""Bucket 0 holds 0 ms; bucket i holds [2^(i-1), 2^i) ms; the last one holds all that is longer."""
+
+
+class Dimensions(NamedTuple):
+    """What one rollup cell is about, besides its minute."""
+
+    event_type: str
+    campaign: str
+    channel: str
+    class_text: str
+    currency: str
+
+
+def bucket_of(latency_ms: int) -> int:
+    """The histogram bucket of one latency.
+
+    Units: milliseconds; a negative latency (clocks differ) counts as 0.
+
+    >>> [bucket_of(ms) for ms in (-5, 0, 1, 2, 3, 4, 1_000, 10**15)]
+    [0, 0, 1, 2, 2, 3, 10, 31]
+    """
+    return min(max(latency_ms, 0).bit_length(), HISTOGRAM_BUCKETS - 1)
