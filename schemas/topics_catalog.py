@@ -77,13 +77,14 @@ class Topic(BaseModel):
     def kafka_config(self) -> dict[str, str]:
         """Write the topic's settings in Kafka's names.
 
-        The broker stamps the messages: with the producers' own times a replay of old events
-        would be deleted at once, and one from the far future never. Event time is `ce_time`.
+        Producers stamp the messages, so that `recorded_at` is when one was handed over; a stamp
+        more than an hour ahead is refused by the broker. Event time is `ce_time`.
         """
         return {
             "cleanup.policy": "compact" if self.compaction else "delete",
             "max.message.bytes": str(self.max_message_bytes),
-            "message.timestamp.type": "LogAppendTime",
+            "message.timestamp.after.max.ms": "3600000",
+            "message.timestamp.type": "CreateTime",
             "retention.ms": str(self.retention_ms),
         }
 

@@ -32,7 +32,8 @@ APACHE_2_SHA256: Final = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb0034
 
 # Which file may do what the house forbids, and why. An entry that is not needed any more fails.
 MAY_PRINT: Final[Mapping[str, str]] = {}
-MAY_READ_ENVIRONMENT: Final[Mapping[str, str]] = {
+MAY_TOUCH_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "connectors/embedded/clickhouse_server.py": "sets TZ for the engine's C code, reads nothing",
     "flows/settings.py": "the one place that reads settings",
 }
 MAY_CATCH_ALL: Final[Mapping[str, str]] = {}
@@ -78,8 +79,8 @@ def test_only_agreed_files_print() -> None:
     assert set(MAY_PRINT) == set(findings(tidy_checks.prints))
 
 
-def test_only_the_settings_read_the_environment() -> None:
-    assert set(MAY_READ_ENVIRONMENT) == set(findings(tidy_checks.environment_reads))
+def test_only_agreed_files_touch_the_environment() -> None:
+    assert set(MAY_TOUCH_ENVIRONMENT) == set(findings(tidy_checks.environment_uses))
 
 
 def test_only_agreed_files_swallow_everything() -> None:

@@ -39,7 +39,7 @@ def prints(source: str) -> Iterator[str]:
             yield f"print in line {node.lineno}"
 
 
-def environment_reads(source: str) -> Iterator[str]:
+def environment_uses(source: str) -> Iterator[str]:
     """Name the lines that reach for the environment, by whichever way of the `os` module."""
     names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
     for node in ast.walk(ast.parse(source)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from confluent_kafka import Message
@@ -58,16 +58,19 @@ def _block(
 
 
 def _headers(messages: list[Message]) -> list[list[Header] | None]:
-    try:
-        # Consumed headers are always a list, with bytes or null for each name.
-        return cast("list[list[Header] | None]", list(map(Message.headers, messages)))
-    except (UnicodeDecodeError, SystemError):
-        return [_headers_of(message) for message in messages]
+    """Read all headers in one C loop; a message whose header names are not UTF-8 is marked.
 
-
-def _headers_of(message: Message) -> list[Header] | None:
-    """The client cannot read a header whose name is not UTF-8; the ticket check refuses it."""
-    try:
-        return cast("list[Header] | None", message.headers())
-    except (UnicodeDecodeError, SystemError):
-        return [(UNREADABLE, None)]
+    For such a name the client leaves a hole in the list that it returns, and an error that only
+    the call through `map` brings to light: a plain call would hand out the hole, and touching it
+    ends the process. So each message is asked once, here, and never again.
+    """
+    found: list[list[Header] | None] = []
+    asked = map(Message.headers, messages)
+    while True:
+        try:
+            # Consumed headers are always a list, with bytes or null for each name.
+            found.extend(cast("Iterator[list[Header] | None]", asked))
+        except (UnicodeDecodeError, SystemError):
+            found.append([(UNREADABLE, None)])
+        else:
+            return found

@@ -111,7 +111,18 @@ class BlockChecker:
             return Refusal("T303", "", "expected a body")
         if len(value) > self._body_bytes_max:
             return Refusal("T103", "", f"expected a body of at most {self._body_bytes_max} bytes")
+        if not value.isascii() and not _is_utf8(value):
+            # The decoder skips unknown fields without looking at their bytes.
+            return Refusal("T303", "", "expected JSON in UTF-8")
         return None
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decode(

@@ -30,7 +30,7 @@ def test_a_print_is_seen_and_a_method_of_that_name_is_not() -> None:
     ["import os\na = os.environ['A']", "import os\nos.getenv('A')", "\nfrom os import environ"],
 )
 def test_every_way_to_the_environment_is_seen(source: str) -> None:
-    [found] = tidy_checks.environment_reads(source)
+    [found] = tidy_checks.environment_uses(source)
 
     assert found.endswith("in line 2")
 
