@@ -321,6 +321,8 @@ def run_convert(
     """
     console = console or Console(highlight=False, soft_wrap=True)
     places = Columns.parse(columns)
+    if not source.is_file():  # before a key is made for nothing
+        raise ConfigError(do="read", kind="file", name=str(source), found="no such file")
     key_file = key_file or target.with_name(target.name + ".key")
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)

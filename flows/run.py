@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import signal
 from collections.abc import Iterator, Sequence
@@ -165,6 +166,7 @@ def run_flow(name: str, settings: Settings) -> None:
     folder = settings.data / "recovery" / name
     with recovery_store(folder, flow_id=name, lanes=settings.lanes, step_ids=step_ids) as recovery:
         flow = make(settings, stop)
+        tune_garbage_collection()
         _log.info("flow_started", flow=name, lanes=settings.lanes, epoch_s=settings.epoch_s)
         try:
             cli_main(
@@ -178,6 +180,16 @@ def run_flow(name: str, settings: Settings) -> None:
                 raise
             raise own from err
     _log.info("flow_stopped", flow=name)
+
+
+def tune_garbage_collection() -> None:
+    """Look for reference cycles seldom: our blocks have none, and the search costs a third.
+
+    Source: research/engine section 4, measured with and without.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
 
 
 def find_own_error(err: BaseException | None) -> AirsideError | None:

@@ -51,6 +51,6 @@ CODES: Final[dict[str, Code]] = {
     "T601": Code(Door.LATE, "the event is older than late corrections reach"),
     "T602": Code(Door.DROPPED, "the same event was already accepted"),
     "T603": Code(Door.QUARANTINED, "another event with this id and source was already accepted"),
-    "T606": Code(Door.DROPPED, "a tombstone: it deletes a profile and is not passed on"),
     "T604": Code(Door.ROUTED, "no profile is known for the subject"),
+    "T606": Code(Door.DROPPED, "a tombstone: it deletes a profile and is not passed on"),
 }

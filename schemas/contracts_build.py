@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from schemas.codes_page import write_codes_page
 from schemas.contracts_diff import breaking_changes
 from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES
@@ -26,6 +27,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 CONTRACTS: Final = Path("schemas/contracts")
 BASELINE: Final = CONTRACTS / "baseline"
 PAGE: Final = Path("docs/events.md")
+CODES_PAGE: Final = Path("docs/codes.md")
 
 
 def build_contract(name: str, model: type[BaseModel]) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def build_files() -> dict[Path, str]:
         CONTRACTS / f"{name}.schema.json": _as_text(contract)
         for name, contract in contracts.items()
     }
-    return {**texts, PAGE: write_page(contracts)}
+    return {**texts, PAGE: write_page(contracts), CODES_PAGE: write_codes_page()}
 
 
 def release_breaks(root: Path = ROOT) -> list[str]:

@@ -62,6 +62,9 @@ ATTRIBUTES: Final = REQUIRED + OPTIONAL
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+_SECOND: Final = timedelta(seconds=1)
+_CANONICAL_BYTES: Final = len("1970-01-01T00:00:00.000Z")
+_TO_THE_SECOND: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _RFC3339: Final = re.compile(
     rb"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)"
 )
@@ -120,6 +123,11 @@ def parse_time(text: bytes) -> int | None:
     >>> parse_time(b"1970-01-01T01:00:00.250+01:00")
     250
     """
+    if len(text) == _CANONICAL_BYTES and text[19:20] == b"." and text[23:] == b"Z":
+        fraction = text[20:23]
+        seconds = _seconds_of(text[:19])
+        if seconds is not None and fraction.isdigit():
+            return seconds * 1_000 + int(fraction) if seconds >= 0 else None
     if not _RFC3339.fullmatch(text):
         return None
     try:
@@ -130,6 +138,17 @@ def parse_time(text: bytes) -> int | None:
     return elapsed if elapsed >= 0 else None
 
 
+@lru_cache(maxsize=8_192)
+def _seconds_of(text: bytes) -> int | None:
+    """Read `2026-01-05T10:00:00` as UTC; many messages share a second, so this is remembered."""
+    if not _TO_THE_SECOND.fullmatch(text):
+        return None
+    try:
+        return (datetime.fromisoformat(text.decode("ascii") + "Z") - _EPOCH) // _SECOND
+    except (ValueError, OverflowError):
+        return None
+
+
 def format_time(at_ms: int) -> bytes:
     """Write a time as RFC 3339 with milliseconds, in UTC.
 
@@ -137,8 +156,12 @@ def format_time(at_ms: int) -> bytes:
     b'1970-01-01T00:00:00.250Z'
     """
     seconds, ms = divmod(at_ms, 1_000)
-    moment = _EPOCH + timedelta(seconds=seconds)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms:03d}Z".encode().rjust(24, b"0")
+    return b"%b.%03dZ" % (_text_of(seconds), ms)
+
+
+@lru_cache(maxsize=8_192)
+def _text_of(seconds: int) -> bytes:
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat().encode()
 
 
 def encode_ticket(ticket: Ticket, key: bytes | None = None) -> list[Header]:

@@ -10,18 +10,26 @@ from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from schemas.blocks import Rows
-from schemas.codes import Door
+from schemas.codes import CODES, Door
 
 RUN: Final = 10_000
 """Offsets in one cell."""
 
 
 class Fate(NamedTuple):
-    """By which door, why, and who sent it; the code is empty for a message without a fault."""
+    """Why a message left as it did, and who sent it; the code is empty for a routed one."""
 
-    door: Door
     code: str
     source: str
+
+    @property
+    def door(self) -> Door:
+        """The door, which follows from the code."""
+        return CODES[self.code].door if self.code else Door.ROUTED
+
+
+Tally = Counter[tuple[int, int, str, str]]
+"""Messages of one topic by (partition, run of offsets, code, source)."""
 
 
 class Ledger:
@@ -29,29 +37,26 @@ class Ledger:
 
     def __init__(self) -> None:
         self._cells: dict[tuple[str, int], tuple[int, Counter[Fate]]] = {}
-        self._changed: dict[tuple[str, int, int, Fate], int] = {}
 
-    def count(self, *, topic: str, partition: int, offset: int, fate: Fate) -> None:
-        """Enter one message."""
-        run = offset // RUN
-        cell = self._cells.get((topic, partition))
-        if cell is None or cell[0] != run:
-            cell = self._cells[topic, partition] = (run, Counter())
-        cell[1][fate] += 1
-        self._changed[topic, partition, run, fate] = cell[1][fate]
-
-    def take_changed(self, *, lane: int) -> Rows:
-        """The cells that changed since the last call, as rows of `fates`."""
-        changed, self._changed = self._changed, {}
+    def enter(self, topic: str, tally: Tally, *, lane: int) -> Rows:
+        """Enter a block's messages; the cells that changed come back, as rows of `fates`."""
+        changed: dict[tuple[int, int, Fate], int] = {}
+        for (partition, run, code, source), count in sorted(tally.items()):
+            cell = self._cells.get((topic, partition))
+            if cell is None or cell[0] != run:
+                cell = self._cells[topic, partition] = (run, Counter())
+            fate = Fate(code, source)
+            cell[1][fate] += count
+            changed[partition, run, fate] = cell[1][fate]
         keys = list(changed)
         counts = list(changed.values())
         columns: dict[str, Any] = {
-            "topic": [key[0] for key in keys],
-            "part": [key[1] for key in keys],
-            "run": [key[2] for key in keys],
-            "door": [key[3].door.value for key in keys],
-            "code": [key[3].code for key in keys],
-            "source": [key[3].source for key in keys],
+            "topic": [topic] * len(keys),
+            "part": [key[0] for key in keys],
+            "run": [key[1] for key in keys],
+            "door": [key[2].door.value for key in keys],
+            "code": [key[2].code for key in keys],
+            "source": [key[2].source for key in keys],
             "lane": [lane] * len(keys),
             "n": counts,
             "ver": counts,
@@ -67,11 +72,7 @@ class Ledger:
 
     def load(self, dumped: list[Any]) -> None:
         """Take back what `dump` gave."""
-        self._changed = {}
         self._cells = {
-            (topic, part): (
-                run,
-                Counter({Fate(Door(door), code, source): n for door, code, source, n in cell}),
-            )
+            (topic, part): (run, Counter({Fate(code, source): n for code, source, n in cell}))
             for topic, part, run, cell in dumped
         }

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from flows.steps.count_fates import Fate, Ledger
+from flows.steps.count_fates import RUN, Ledger, Tally
 from flows.steps.deduplicate import Memory, Sight
 from flows.steps.enrich import ProfileTable
 from flows.steps.publish import STAGE, Publisher
@@ -81,6 +81,7 @@ class LaneGate:
         raw = block.raw
         accepted: list[tuple[int, Accepted]] = []
         refused: list[tuple[int, Refused]] = []
+        tally: Tally = Counter()
         for place, offset in enumerate(raw.offsets):
             where = (raw.topic, raw.partitions[place])
             again = offset < self._next.get(where, 0)
@@ -93,12 +94,16 @@ class LaneGate:
             if again:
                 continue
             if refusal is None:
-                accepted.append((place, self._accepted(block, place)))
+                event = self._accepted(block, place)
+                accepted.append((place, event))
+                code, source = "", event.ticket.label.source
             else:
-                refused.append((place, _refused(block, place, refusal)))
-            self._enter(block, place, refusal)
+                message = _refused(block, place, refusal)
+                refused.append((place, message))
+                code, source = refusal.code, message.source
+            tally[raw.partitions[place], offset // RUN, code, source] += 1
         self._move_on(raw.quiet)
-        return self._outputs(block, accepted, refused)
+        return self._outputs(block, accepted, refused, tally)
 
     def _refusal_of(self, block: CheckedBlock, place: int) -> Refusal | None:
         """Check a message that is right in itself against what the lane remembers."""
@@ -183,18 +188,6 @@ class LaneGate:
             warnings=tuple(warnings),
         )
 
-    def _enter(self, block: CheckedBlock, place: int, refusal: Refusal | None) -> None:
-        raw = block.raw
-        ticket = block.tickets[place]
-        door, code = (refusal.door, refusal.code) if refusal else (Door.ROUTED, "")
-        source = ticket.label.source if ticket else block.glances.get(place, {}).get("source", "")
-        self.ledger.count(
-            topic=raw.topic,
-            partition=raw.partitions[place],
-            offset=raw.offsets[place],
-            fate=Fate(door, code, source),
-        )
-
     def _move_on(self, quiet: tuple[tuple[str, int], ...]) -> None:
         """Free what no event can need any more; a quiet partition does not hold the rest back."""
         moving = [at for where, at in self._newest.items() if where not in quiet]
@@ -211,6 +204,7 @@ class LaneGate:
         block: CheckedBlock,
         accepted: list[tuple[int, Accepted]],
         refused: list[tuple[int, Refused]],
+        tally: Tally,
     ) -> Outputs:
         raw = block.raw
         records: list[OutRecord] = [
@@ -227,10 +221,10 @@ class LaneGate:
             rows += [fact_rows(events), self._roll_up(events, raw.lane)]
         if refused:
             rows.append(quarantine_rows([message for _, message in refused]))
-        books = self.ledger.take_changed(lane=raw.lane)
         counts = Counter((message.refusal.door, message.refusal.code) for _, message in refused)
         counts[Door.ROUTED, ""] += len(accepted)
-        rows += [books] if books.size else []
+        if tally:
+            rows.append(self.ledger.enter(raw.topic, tally, lane=raw.lane))
         return Outputs(raw.lane, raw.topic, records, rows, dict(counts))
 
     def _roll_up(self, events: list[Accepted], lane: int) -> Rows:

@@ -45,7 +45,7 @@ def ask(
     server: EmbeddedClickHouse,
     method: str,
     path: str,
-    body: bytes | None = None,
+    body: bytes | Iterator[bytes] | None = None,
     headers: dict[str, str] | None = None,
 ) -> tuple[int, HTTPMessage, bytes]:
     connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
@@ -210,12 +210,28 @@ def test_get_never_writes(server: EmbeddedClickHouse, table: str) -> None:
         assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "164")
 
 
-def test_two_statements_in_one_request_are_refused(server: EmbeddedClickHouse) -> None:
-    status, _, text = ask(server, "POST", "/", b"SELECT 1; DROP TABLE airside.t")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1; DROP TABLE {t}",
+        "SELECT 1 FORMAT JSON; DROP TABLE {t}",
+        "EXISTS TABLE {t}; DROP TABLE {t}",
+        "INSERT INTO {t} SELECT 1, 'a'; DROP TABLE {t}",
+    ],
+)
+def test_two_statements_in_one_request_are_refused(
+    server: EmbeddedClickHouse, table: str, statement: str
+) -> None:
+    status, _, text = ask(server, "POST", "/", statement.format(t=table).encode())
 
     assert status == 400
     assert b"Multi-statements" in text
-    assert post(server, "/", b"SELECT ';'; -- and no more") == b";\n"
+    assert post(server, "/", f"SELECT count() FROM {table}; -- and no more".encode()) == b"0\n"
+
+
+def test_a_lone_word_is_no_statement(server: EmbeddedClickHouse) -> None:
+    """The engine alone would read it as a SELECT."""
+    assert ask(server, "POST", "/", b"42")[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -278,11 +294,12 @@ def test_bodies_past_the_bound_are_refused(tmp_path: Path) -> None:
         post(small, "/", b"CREATE TABLE t (a String) ENGINE = Memory")
         insert = f"/?query={quote('INSERT INTO t FORMAT CSV')}"
         plain = ask(small, "POST", insert, b"x\n" * 600_000)
+        endless = ask(small, "POST", insert, iter([b"x\n" * 100_000] * 6))
         bomb = ask(
             small, "POST", insert, gzip.compress(b"x\n" * 5_000_000), {"Content-Encoding": "gzip"}
         )
 
-        assert (plain[0], bomb[0]) == (413, 413)
+        assert (plain[0], endless[0], bomb[0]) == (413, 413, 413)
         assert post(small, "/", b"SELECT count() FROM t") == b"0\n"
 
 

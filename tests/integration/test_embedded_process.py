@@ -183,12 +183,17 @@ def test_a_killed_leash_takes_the_program_with_it(tmp_path: Path) -> None:
 
 
 def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        " print('deaf', flush=True); time.sleep(600)"
+    )
     stubborn = child(tmp_path, sys.executable, "-c", deaf)
+    stubborn._healthy = lambda: (tmp_path / "probe.log").stat().st_size > 0
     stubborn.start()
     stubborn.stop()
 
-    assert not stubborn.alive()
+    assert stubborn._process is not None
+    assert stubborn._process.returncode == 128 + signal.SIGKILL
 
 
 def test_a_program_that_dies_at_start_is_named_with_its_log(tmp_path: Path) -> None:
