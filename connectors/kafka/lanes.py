@@ -177,8 +177,17 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
 
     def _start_streams(self) -> None:
         self._loading = False
+        self._check_resumed()
         self._assign(place for place in self._places if place[0] in self._source.streams)
         _log.info("lane_loaded", lane=self._lane, partitions=len(self._places))
+
+    def _check_resumed(self) -> None:
+        """Some brokers wait for ever at an offset that they never had; an empty topic shows it."""
+        for place in self._places:
+            if place[0] in self._source.streams and self._next.get(place, 0) > 0:
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10.0)
+                if end == 0:
+                    raise self._gone(place)
 
     def next_batch(self) -> list[tuple[str, RawBlock]]:
         """Everything that is there now, up to a block's bound; never waits.
@@ -213,16 +222,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._caught_up.setdefault(place, now_s)
             return
         if error.code() in _RETENTION:
-            raise PermanentError(
-                do="read on",
-                kind="partition",
-                name=f"{place[0]}/{place[1]}",
-                where=f"at offset {self._next.get(place, 0)}",
-                found="that offset is gone",
-                expected="retention longer than any stop",
-                hint="messages were lost before we read them: raise retention.ms, then start "
-                "from an empty data folder",
-            )
+            raise self._gone(place)
         if error.fatal() or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise PermanentError(
                 do="read on",
@@ -232,6 +232,18 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
                 hint="see the broker's log",
             )
         _log.warning("kafka_read_failed", lane=self._lane, error=error.name())
+
+    def _gone(self, place: Place) -> PermanentError:
+        return PermanentError(
+            do="read on",
+            kind="partition",
+            name=f"{place[0]}/{place[1]}",
+            where=f"at offset {self._next.get(place, 0)}",
+            found="that offset is gone",
+            expected="retention longer than any stop, and topics that are never made anew",
+            hint="messages may be lost: raise retention.ms, then start from an empty data folder; "
+            "the embedded broker forgets everything when it stops",
+        )
 
     def _take(self, messages: list[Message], now_s: float) -> list[RawBlock]:
         self._outage.seen()

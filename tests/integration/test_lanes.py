@@ -252,6 +252,15 @@ def test_an_offset_that_retention_took_stops_the_lane(
         read(part, 400)
 
 
+def test_a_topic_that_was_made_anew_stops_the_lane(topics: Topics, closing: ExitStack) -> None:
+    """The embedded broker forgets its topics; a lane that goes on at an old offset would hang."""
+    state = {"version": 1, "next": {(topics.stream, 0): 10}}
+    part = open_lane(closing, source(topics), 0, state)
+
+    with pytest.raises(PermanentError, match="that offset is gone"):
+        read(part, 1)
+
+
 # kafka-python reads its schemas in a way that Python 3.11 deprecates.
 @pytest.mark.filterwarnings("ignore:.*_text is deprecated:DeprecationWarning")
 def test_a_header_name_that_is_not_utf8_is_read_as_unreadable(

@@ -1,0 +1,214 @@
+"""Publish records exactly once: one transaction an epoch, and a watermark inside it.
+
+The watermark is, for each input partition, the next offset whose outputs are not yet committed. It
+is sent as group offsets in the same transaction as the records, so both become visible or neither.
+After a crash the engine repeats the epoch; what lies below the watermark was committed before and
+is dropped. Bytewax calls `snapshot` when the epoch's last item has arrived, which makes the
+watermark complete: no output of an earlier offset can still come.
+Source: DESIGN section 4.3; research/engine section 5.5.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from connectors.kafka.client import Outage, client_config
+from connectors.kafka.lanes import lane_key
+from connectors.metrics import EPOCHS, PUBLISHED
+from schemas.blocks import OutRecord
+from schemas.errors import PermanentError
+
+_log = structlog.get_logger(__name__)
+
+_POLL_S: Final = 0.05
+_CALL_S: Final = 60.0
+_TRIES_MAX: Final = 100
+# A group's coordinator is chosen when the group is first asked for; until then reads say so.
+_PASSING: Final = frozenset(
+    (
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    )
+)
+
+
+class TransactionalSink(FixedPartitionedSink[list[OutRecord], None]):
+    """A Bytewax sink of `(lane, records)`: every record once for read_committed consumers.
+
+    `sources` are the input topics that origins name; `application` names the transactional ids
+    and groups, `application.lane`, and must be unique to one flow of one installation.
+    Delivery: exactly once on Apache Kafka. A second instance with the same ids fences the first.
+    Units: `timeout_s` is the broker's bound on one transaction: longer than two epochs and a
+    stall.
+    Errors: PermanentError when the broker refuses, or another instance took over.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str,
+        application: str,
+        lanes: int,
+        sources: Sequence[str],
+        timeout_s: float = 60.0,
+        queue_messages_max: int = 50_000,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        self.application = application
+        self.lanes = lanes
+        self.sources = tuple(sources)
+        self.shared = client_config(bootstrap_servers, extra or {})
+        self.config = {
+            **self.shared,
+            "acks": "all",
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "transaction.timeout.ms": int(timeout_s * 1_000),
+            "queue.buffering.max.messages": queue_messages_max,
+            "message.max.bytes": 8_388_608,
+            "delivery.report.only.error": True,
+        }
+
+    def list_parts(self) -> list[str]:
+        """The lanes."""
+        return [lane_key(lane) for lane in range(self.lanes)]
+
+    def part_fn(self, item_key: str) -> int:
+        """The part of a lane's key: its own number."""
+        return int(item_key)
+
+    def build_part(
+        self, _step_id: str, for_part: str, resume_state: None
+    ) -> TransactionalPartition:
+        """Fence whoever had this lane before, then read how far it got."""
+        assert resume_state is None
+        return TransactionalPartition(self, int(for_part))
+
+
+class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
+    """One lane's transactions. State: none here; the watermark is in Kafka, with the records."""
+
+    def __init__(self, sink: TransactionalSink, lane: int) -> None:
+        name = f"{sink.application}.{lane_key(lane)}"
+        self._lane = lane
+        self._outage = Outage(f"producer {lane}")
+        self._producer = Producer(
+            {**sink.config, "transactional.id": name, "error_cb": self._outage}
+        )
+        self._reader = Consumer({**sink.shared, "group.id": name, "enable.auto.commit": False})
+        # First fence, then read: after fencing nobody else can move the watermark.
+        self._call("open", lambda: self._producer.init_transactions(_CALL_S))
+        self._mark = self._read_mark(sink)
+        self._reach: dict[tuple[str, int], int] = {}
+        self._open = False
+
+    def _read_mark(self, sink: TransactionalSink) -> dict[tuple[str, int], int]:
+        topics = self._call("read", lambda: self._reader.list_topics(timeout=_CALL_S)).topics
+        places = [
+            TopicPartition(topic, number)
+            for topic in sink.sources
+            if topic in topics
+            for number in range(self._lane, len(topics[topic].partitions), sink.lanes)
+        ]
+        found = self._call("read", lambda: self._reader.committed(places, timeout=_CALL_S))
+        return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
+
+    def write_batch(self, items: list[list[OutRecord]]) -> None:
+        """Take records into the open transaction; those that were committed before are dropped."""
+        counts: Counter[str] = Counter()
+        for records in items:
+            for record in records:
+                if self._is_new(record):
+                    self._begin()
+                    self._produce(record)
+                    counts[record.topic] += 1
+        self._producer.poll(0)
+        for topic, count in counts.items():
+            PUBLISHED.labels(topic).inc(count)
+
+    def _is_new(self, record: OutRecord) -> bool:
+        place = (record.origin.topic, record.origin.partition)
+        offset = record.origin.offset
+        if offset < self._mark.get(place, 0):
+            return False
+        self._reach[place] = max(self._reach.get(place, 0), offset + 1)
+        return True
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._call("begin", self._producer.begin_transaction)
+            self._open = True
+
+    def _produce(self, record: OutRecord) -> None:
+        headers: Any = record.headers
+        deadline_s = time.monotonic() + _CALL_S
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic, value=record.value, key=record.key, headers=headers
+                )
+            except BufferError:
+                self._producer.poll(_POLL_S)
+                if time.monotonic() > deadline_s:
+                    raise self._error("write", "no room in its queue in time") from None
+            except KafkaException as err:
+                raise self._error("write", f"Kafka error {err.args[0].name()}") from None
+            else:
+                return
+
+    def snapshot(self) -> None:
+        """End an epoch: its records and the watermark are committed together, or this raises."""
+        if self._open:
+            offsets = [TopicPartition(*place, offset) for place, offset in self._reach.items()]
+            group = self._reader.consumer_group_metadata()
+            self._call(
+                "commit",
+                lambda: self._producer.send_offsets_to_transaction(offsets, group, _CALL_S),
+            )
+            # A commit waits for all deliveries first; one that failed makes it fail.
+            self._call("commit", lambda: self._producer.commit_transaction(_CALL_S))
+            self._open = False
+        self._mark.update(self._reach)
+        self._reach = {}
+        self._outage.seen()
+        EPOCHS.labels(str(self._lane)).inc()
+
+    def close(self) -> None:
+        """Give up an open transaction; its epoch is repeated at the next start."""
+        if self._open:
+            try:
+                self._producer.abort_transaction(_POLL_S * 100)
+            except KafkaException as err:
+                _log.warning("abort_failed", lane=self._lane, error=err.args[0].name())
+        self._reader.close()
+
+    def _call(self, what: str, call: Any) -> Any:
+        """Call the client, again where it says that this is safe, a bounded number of times."""
+        for _ in range(_TRIES_MAX):
+            try:
+                return call()
+            except KafkaException as err:
+                error = err.args[0]
+                if not error.retriable() and error.code() not in _PASSING:
+                    raise self._error(what, f"Kafka error {error.name()}") from None
+                name = error.name()
+                time.sleep(_POLL_S)
+        raise self._error(what, f"Kafka error {name} {_TRIES_MAX} times")
+
+    def _error(self, what: str, found: str) -> PermanentError:
+        return PermanentError(
+            do=what,
+            kind="transaction of lane",
+            name=str(self._lane),
+            found=found,
+            hint="nothing is lost or doubled: the epoch is repeated at the next start; another "
+            "instance with the same AIRSIDE_NODE would cause this, too",
+        )

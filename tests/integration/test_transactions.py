@@ -1,0 +1,152 @@
+"""The transactional sink on Apache Kafka: once, whatever ends the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
+from schemas.blocks import Origin, OutRecord
+from schemas.errors import PermanentError
+from tests.services import KafkaService
+from tests.services_clients import make_topic
+
+LANE = "000"
+
+
+class Place:
+    """An input and an output topic, and sinks between them as a worker would open them."""
+
+    def __init__(self, kafka: KafkaService, prefix: str) -> None:
+        self.servers = kafka.bootstrap_servers
+        self.application = f"{prefix}app"
+        self.source = make_topic(self.servers, f"{prefix}in", partitions=2)
+        self.out = make_topic(self.servers, f"{prefix}out")
+
+    def open(self) -> TransactionalPartition:
+        sink = TransactionalSink(
+            bootstrap_servers=self.servers,
+            application=self.application,
+            lanes=1,
+            sources=[self.source],
+        )
+        return sink.build_part("publish_records", LANE, None)
+
+    def records(self, offsets: Iterable[int], partition: int = 0) -> list[OutRecord]:
+        return [
+            OutRecord(self.out, None, b"%d" % n, [], Origin(self.source, partition, n))
+            for n in offsets
+        ]
+
+    def committed(self) -> list[int]:
+        """All that a read_committed consumer sees now."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.servers,
+                "group.id": "readers",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+            }
+        )
+        consumer.assign([TopicPartition(self.out, 0, 0)])
+        values: list[int] = []
+        while True:
+            message = consumer.poll(30.0)
+            assert message is not None
+            if message.error():
+                consumer.close()
+                return values
+            values.append(int(message.value() or b""))
+
+
+@pytest.fixture
+def place(real_kafka: KafkaService, topic_prefix: str) -> Place:
+    return Place(real_kafka, topic_prefix)
+
+
+def test_an_epoch_is_visible_when_it_ends_and_not_before(place: Place) -> None:
+    part = place.open()
+    part.write_batch([place.records(range(5))])
+
+    assert [] == place.committed()
+    part.snapshot()
+    assert list(range(5)) == place.committed()
+
+
+def test_an_epoch_that_crashed_before_its_commit_is_written_once(place: Place) -> None:
+    first = place.open()
+    first.write_batch([place.records(range(5))])
+    first.snapshot()
+    first.write_batch([place.records(range(5, 9))])
+    del first  # no close: as after a kill
+
+    again = place.open()
+    again.write_batch([place.records(range(5, 12))])
+    again.snapshot()
+
+    assert list(range(12)) == place.committed()
+
+
+def test_an_epoch_that_crashed_after_its_commit_is_not_written_again(place: Place) -> None:
+    """Between the sink's commit and the engine's: the engine repeats what is already there."""
+    first = place.open()
+    first.write_batch([place.records(range(5)), place.records(range(3), partition=1)])
+    first.snapshot()
+    del first
+
+    again = place.open()
+    again.write_batch([place.records(range(7)), place.records(range(4), partition=1)])
+    again.snapshot()
+
+    assert sorted([*range(7), *range(4)]) == sorted(place.committed())
+
+
+def test_without_the_watermark_the_same_crash_doubles(place: Place) -> None:
+    """The control: this checker sees duplicates when the protection is taken away."""
+    first = place.open()
+    first.write_batch([place.records(range(5))])
+    first.snapshot()
+
+    again = place.open()
+    again._mark.clear()
+    again.write_batch([place.records(range(7))])
+    again.snapshot()
+
+    assert sorted([*range(5), *range(7)]) == sorted(place.committed())
+
+
+def test_a_zombie_cannot_commit(place: Place) -> None:
+    zombie = place.open()
+    zombie.write_batch([place.records(range(5))])
+    place.open()
+
+    with pytest.raises(PermanentError, match="could not commit transaction of lane"):
+        zombie.snapshot()
+    assert [] == place.committed()
+
+
+def test_several_outputs_of_one_record_stay_together(place: Place) -> None:
+    part = place.open()
+    part.write_batch([place.records([0, 0, 1])])
+    part.snapshot()
+
+    assert [0, 0, 1] == place.committed()
+
+
+def test_a_worker_that_closes_gives_its_open_epoch_up(place: Place) -> None:
+    part = place.open()
+    part.write_batch([place.records(range(5))])
+    part.close()
+
+    assert [] == place.committed()
+
+
+def test_an_epoch_without_records_moves_nothing(place: Place) -> None:
+    part = place.open()
+    part.snapshot()
+    part.write_batch([place.records([0])])
+    part.snapshot()
+
+    assert [0] == place.committed()
