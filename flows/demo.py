@@ -89,6 +89,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
     assert settings.quarantine_key is not None
     return {
         "AIRSIDE_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "AIRSIDE_KAFKA__DELIVERY": "at_least_once",  # the embedded broker can do no more
         "AIRSIDE_CLICKHOUSE__URL": settings.clickhouse.url,
         "AIRSIDE_DATA": str(settings.data),
         "AIRSIDE_EPOCH_S": str(settings.epoch_s),

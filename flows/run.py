@@ -23,6 +23,7 @@ from connectors.clickhouse.writer import TableWriter
 from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
 from connectors.kafka.sink import RecordSink
+from connectors.kafka.transactions import TransactionalSink
 from connectors.metrics import MESSAGES, WATERMARK, serve
 from flows import ingest
 from flows.settings import Settings
@@ -137,16 +138,36 @@ def make_ingest(settings: Settings, stop: Stop) -> Dataflow:
         connect_tries=kafka.connect_tries,
         extra=kafka.extra,
     )
-    records = RecordSink(
-        bootstrap_servers=kafka.bootstrap_servers,
-        lanes=settings.lanes,
-        delivery_s_max=kafka.delivery_s_max,
-        extra=kafka.extra,
-    )
     connect(address).close()  # say so now, and not after the lanes were opened
     tables = TableSink(lanes=settings.lanes, make_writer=make_writer)
     return ingest.build(
-        settings, source=source, records=records, tables=tables, watch=watch_metrics
+        settings,
+        source=source,
+        records=make_record_sink(settings, ingest.FLOW_ID, (*ingest.TABLES, *ingest.STREAMS)),
+        tables=tables,
+        watch=watch_metrics,
+    )
+
+
+def make_record_sink(
+    settings: Settings, flow_id: str, sources: Sequence[str]
+) -> RecordSink | TransactionalSink:
+    """The sink for the delivery that the settings ask for."""
+    kafka = settings.kafka
+    if kafka.delivery == "at_least_once":
+        return RecordSink(
+            bootstrap_servers=kafka.bootstrap_servers,
+            lanes=settings.lanes,
+            delivery_s_max=kafka.delivery_s_max,
+            extra=kafka.extra,
+        )
+    return TransactionalSink(
+        bootstrap_servers=kafka.bootstrap_servers,
+        application=f"airside.{settings.node}.{flow_id}",
+        lanes=settings.lanes,
+        sources=sources,
+        timeout_s=kafka.transaction_s_max,
+        extra=kafka.extra,
     )
 
 

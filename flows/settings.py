@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,6 +31,11 @@ class KafkaSettings(_Group):
     # kibibytes that one lane may fetch ahead.
     delivery_s_max: float = Field(120.0, gt=0, le=3_600)
     # seconds that one record may wait for the broker before the worker stops.
+    delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    # exactly_once: routed records appear at the end of their epoch, once; needs Apache Kafka.
+    # at_least_once: they appear at once, and may repeat after a crash.
+    transaction_s_max: float = Field(60.0, gt=1, le=900)
+    # seconds that one epoch's transaction may stay open: more than two epochs and a stall.
     replication: int = Field(1, ge=1, le=9)
     # copies of each topic that `airside topics apply` creates.
     extra: dict[str, str] = {}
