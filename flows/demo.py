@@ -10,8 +10,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,10 +25,11 @@ from connectors.clickhouse.client import connect
 from connectors.embedded.child import free_port
 from connectors.embedded.stack import EmbeddedStack
 from flows.commands import apply_all_topics, migrate_database
+from flows.latency import ArrivalClock, TimedTruth
 from flows.live_view import LiveView, read_metrics
 from flows.settings import Settings, child_environment, read_settings
 from flows.simulate import Truth, World, simulate
-from flows.verify import Latencies, Report, verify, wait_until_decided
+from flows.verify import Report, verify, wait_until_decided
 from schemas.errors import PermanentError, TransientError
 
 _LOOK_S: Final = 0.5
@@ -95,6 +97,8 @@ def as_environment(settings: Settings) -> dict[str, str]:
         "AIRSIDE_EPOCH_S": str(settings.epoch_s),
         "AIRSIDE_METRICS_PORT": str(settings.metrics_port),
         "AIRSIDE_QUARANTINE_KEY": settings.quarantine_key.get_secret_value(),
+        # Event time runs through hours while the clock runs through a minute.
+        "AIRSIDE_TIME__DUPLICATE_S_MAX": "43200",
         "AIRSIDE_LOG": "json",
     }
 
@@ -116,14 +120,17 @@ def ingest_child(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     try:
         _wait_ready(child, settings)
         yield child
-        child.send_signal(signal.SIGTERM)
-        if child.wait(_STOP_S_MAX) != 0:
-            raise _ended(child, log)
-    except BaseException:
-        child.kill()
-        raise
+        _drain(child, log)
     finally:
-        child.wait()
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+def _drain(child: subprocess.Popen[bytes], log: Path) -> None:
+    child.send_signal(signal.SIGTERM)
+    if child.wait(_STOP_S_MAX) != 0:
+        raise _ended(child, log)
 
 
 def _wait_ready(child: subprocess.Popen[bytes], settings: Settings) -> None:
@@ -158,10 +165,19 @@ def _ended(child: subprocess.Popen[bytes], log: Path) -> PermanentError:
 class _Sender(threading.Thread):
     """Sends the world beside the view. `sent` rises; `error` is what ended it early."""
 
-    def __init__(self, world: World, settings: Settings, *, rate: int, truth: Truth) -> None:
+    def __init__(
+        self,
+        world: World,
+        settings: Settings,
+        *,
+        rate: int,
+        truth: Truth,
+        between: Callable[[], None],
+    ) -> None:
         super().__init__(name="sender", daemon=True)
         self._world = world
         self._settings = settings
+        self._between = between
         self._rate = rate
         self._truth = truth
         self._stopped = threading.Event()
@@ -177,6 +193,7 @@ class _Sender(threading.Thread):
                 truth=self._truth,
                 progress=self._note,
                 stop=self._stopped.is_set,
+                between=self._between,
             )
         except Exception as err:  # noqa: BLE001 - the thread's outermost frame; raised by `finish`
             self.error = err
@@ -203,15 +220,22 @@ def _run(
 ) -> Outcome:
     total = seconds * rate
     world = World(seed, total=total, end_ms=time.time_ns() // 1_000_000)
-    truth = Truth()
+    truth = TimedTruth()
     view = LiveView(total=total)
     client = connect(settings.clickhouse_address)
     servers = settings.kafka.bootstrap_servers
-    with Latencies(servers) as latencies, ingest_child(settings) as child:
+    with ArrivalClock(servers) as arrivals, ingest_child(settings) as child:
         began_s = time.monotonic()
-        sender = _Sender(world, settings, rate=rate, truth=truth)
+
+        def profiles_decided() -> None:
+            # The dataflow already runs, and nothing orders topics among each other.
+            with_profiles = connect(settings.clickhouse_address)
+            wait_until_decided(with_profiles, world.profile_count)
+            with_profiles.close()
+
+        sender = _Sender(world, settings, rate=rate, truth=truth, between=profiles_decided)
         sender.start()
-        _show(console, view, sender, lambda: (stack.check(), check_child(child, settings)), settings)
+        _show(console, view, sender, partial(_check_all, stack, child, settings), settings)
         sender.finish()
         wait_until_decided(client, truth.total, look=lambda: check_child(child, settings))
         elapsed_s = time.monotonic() - began_s
@@ -219,10 +243,19 @@ def _run(
     console.print(view.line(last, sent=sender.sent), markup=False)
     console.print("checking every message against the simulator's truth", markup=False)
     found = verify(truth, client, bootstrap_servers=servers)
-    return Outcome(found, elapsed_s, latencies.percentiles(), last.peak_bytes if last else 0)
+    return Outcome(
+        found, elapsed_s, arrivals.percentiles(truth.confirmed_s), last.peak_bytes if last else 0
+    )
 
 
-def _show(console: Console, view: LiveView, sender: _Sender, check: Any, settings: Settings) -> None:
+def _check_all(stack: EmbeddedStack, child: subprocess.Popen[bytes], settings: Settings) -> None:
+    stack.check()
+    check_child(child, settings)
+
+
+def _show(
+    console: Console, view: LiveView, sender: _Sender, check: Any, settings: Settings
+) -> None:
     """Draw until everything is sent; one line now and then where there is no terminal."""
     told_s = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -283,7 +316,9 @@ def _keep(stack: EmbeddedStack, console: Console) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     console.print("kept running; stop with Ctrl-C. For another terminal:", markup=False)
-    console.print(f"export AIRSIDE_KAFKA__BOOTSTRAP_SERVERS={stack.bootstrap_servers}", markup=False)
+    console.print(
+        f"export AIRSIDE_KAFKA__BOOTSTRAP_SERVERS={stack.bootstrap_servers}", markup=False
+    )
     console.print(f"export AIRSIDE_CLICKHOUSE__URL={stack.clickhouse_url}", markup=False)
     while not done.wait(1.0):
         stack.check()

@@ -207,6 +207,7 @@ MALFORMED: Final[tuple[Fault, ...]] = (
     Fault(
         "not_utf8", "T303", _with_bytes(lambda body: body.replace(b'n":"', b'n":"\xff\xfe')), _any
     ),
+    Fault("hidden_not_utf8", "T303", _with_bytes(lambda body: body[:-1] + b',"x":"\xff"}'), _any),
     Fault("truncated", "T303", _with_bytes(lambda body: body[: len(body) // 2]), _any),
     Fault("empty_body", "T303", _with_value(b""), _any),
     Fault("null_body", "T303", _with_value(None), _any),

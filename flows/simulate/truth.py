@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -68,11 +68,15 @@ class Fact(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What has to become of one message: `routed` is a topic, empty for a refused message.
+    """What was sent, and what has to become of it.
 
-    Shapes: `check` is the CRC-32 of the key and the body.
+    Shapes: `number` counts from the first message sent; `fault` is the kind of fault, empty for
+    none; `routed` is a topic, empty for a refused message; `check` the CRC-32 of key and body.
     """
 
+    number: int
+    id: str
+    fault: str
     door: Door
     code: str
     routed: str
@@ -157,20 +161,17 @@ def fact_of(event: Event, recorded_ms: int) -> Fact:
 class Truth:
     """Accumulates what was sent and what has to come of it.
 
-    Shapes: `fates` and `facts` by place; `cells` by key; `faults` counts messages by kind of
-    fault, empty for none. With a `path`, one JSON line for each message is written, compressed.
-    State: grows with the messages, about half a kilobyte for each.
+    Shapes: `fates` and `facts` by place; `cells` by key.
+    State: grows with the messages, by about half a kilobyte for each.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self) -> None:
         self.fates: dict[Place, Fate] = {}
         self.facts: dict[Place, Fact] = {}
         self.cells: dict[CellKey, Cell] = {}
-        self.faults: Counter[str] = Counter()
-        self._file = gzip.open(path, "wb", compresslevel=3) if path else None
 
     @property
-    def sent(self) -> int:
+    def total(self) -> int:
         """Messages that Kafka confirmed."""
         return len(self.fates)
 
@@ -182,18 +183,26 @@ class Truth:
         """Refused messages by code."""
         return Counter(fate.code for fate in self.fates.values() if fate.code)
 
+    def faults(self) -> Counter[str]:
+        """Messages by kind of fault; those without one are not counted."""
+        return Counter(fate.fault for fate in self.fates.values() if fate.fault)
+
     def note(self, message: Message, *, partition: int, offset: int, recorded_ms: int) -> None:
         """Take in one message that Kafka confirmed at a place, with the time it recorded."""
         place = (message.topic, partition, offset)
-        check = checksum(message.key, message.value)
-        self.fates[place] = Fate(message.door, message.code, message.routed, check)
-        self.faults[message.fault] += 1
+        self.fates[place] = Fate(
+            number=message.number,
+            id=message.id,
+            fault=message.fault,
+            door=message.door,
+            code=message.code,
+            routed=message.routed,
+            check=checksum(message.key, message.value),
+        )
         if message.event is not None:
             fact = fact_of(message.event, recorded_ms)
             self.facts[place] = fact
             self._add(fact)
-        if self._file is not None:
-            self._write(message, partition, offset)
 
     def _add(self, fact: Fact) -> None:
         key = (
@@ -211,28 +220,12 @@ class Truth:
         cell.amount_minor += fact.amount_minor
         cell.histogram[bucket(fact.recorded_at - fact.event_time)] += 1
 
-    def _write(self, message: Message, partition: int, offset: int) -> None:
-        assert self._file is not None
-        line = {
-            "number": message.number,
-            "topic": message.topic,
-            "partition": partition,
-            "offset": offset,
-            "id": message.id,
-            "fault": message.fault,
-            "door": message.door.value,
-            "code": message.code,
-            "routed": message.routed,
-        }
-        self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-
-    def close(self) -> None:
-        """Finish the file. Safe to repeat."""
-        if self._file is not None:
-            self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def write(self, path: Path) -> None:
+        """Write one JSON line for each message, compressed, in the order of sending."""
+        order = sorted(self.fates.items(), key=lambda item: item[1].number)
+        with gzip.open(path, "wb", compresslevel=3) as file:
+            for (topic, partition, offset), fate in order:
+                line: dict[str, Any] = {"topic": topic, "partition": partition, "offset": offset}
+                line |= fate._asdict()
+                del line["check"]
+                file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
+from flows.places import POLICY
 from flows.simulate import creation
 from flows.simulate.campaigns import CAMPAIGNS, Campaign
 from flows.simulate.chance import dice, draw_id, draw_latency
@@ -27,7 +28,7 @@ from flows.simulate.plan import (
 )
 from flows.simulate.rhythm import ENERGY, HOUR_MS, hour_of_day
 from schemas.errors import ConfigError
-from schemas.policy import Policy
+from schemas.policy import Policy, load_policy
 
 _MARGIN_MS: Final = 600_000
 _NEWCOMERS: Final = CAMPAIGNS[0]
@@ -38,11 +39,12 @@ _FOLLOWERS: Final = frozenset((REPEAT, CONFLICT, MISUSED))
 class World:
     """An invented world: the same seed and settings give the same messages, byte for byte.
 
-    Iterating gives `messages` messages in the order of publication, profiles first; it can be
+    Iterating gives `total` messages in the order of publication, profiles first; it can be
     repeated. What a message has to become holds in whatever order partitions are read, as long
     as profiles come first and duplicates are remembered for `span_s` of event time.
-    Units: `messages` all of them, profiles included; event time spans `span_s` up to `end_ms`;
-    `lateness_s` is the gate's bound of late corrections. Shapes: `node` is the gate's name.
+    Units: `total` counts profiles too; event time spans `span_s` up to `end_ms`;
+    `lateness_s` is the gate's bound of late corrections. Shapes: `node` is the gate's name; the
+    policy is the one that comes with Airside unless given.
     Errors: ConfigError for settings that leave no room.
     """
 
@@ -50,16 +52,17 @@ class World:
         self,
         seed: int,
         *,
-        messages: int,
+        total: int,
         end_ms: int,
-        policy: Policy,
+        policy: Policy | None = None,
         span_s: float = 21_600.0,
         people: int = 2_000,
         shares: Shares | None = None,
         node: str = "a1",
         lateness_s: float = 86_400.0,
     ) -> None:
-        self.seed, self.messages, self.end_ms, self.policy = seed, messages, end_ms, policy
+        self.seed, self.total, self.end_ms = seed, total, end_ms
+        self.policy = policy or load_policy(POLICY)
         self.span_ms, self.lateness_ms = int(span_s * 1_000), int(lateness_s * 1_000)
         self.start_ms = end_ms - self.span_ms
         self.node, self.shares = node, shares or Shares()
@@ -71,9 +74,9 @@ class World:
                 expected="two hours less than late corrections reach",
                 hint="shorten the span",
             )
-        consents = [name for name, part in policy.purposes.items() if part.basis == "consent"]
+        consents = [name for name, part in self.policy.purposes.items() if part.basis == "consent"]
         self._consents = tuple(consents)
-        self._invent_people(min(people, messages * 2 // 5))
+        self._invent_people(min(people, total * 2 // 5))
 
     def _invent_people(self, count: int) -> None:
         """Residents have profiles, newcomers none; the departed have one and then a tombstone."""
@@ -97,7 +100,7 @@ class World:
             first += size
         self.residents, self.newcomers, self.departed = drawn
         self.profile_count = len(self.residents) + 2 * len(self.departed)
-        self.stream_count = self.messages - self.profile_count
+        self.stream_count = self.total - self.profile_count
 
     def __iter__(self) -> Iterator[Message]:
         return chain(self.profiles(), self.stream())
@@ -174,7 +177,7 @@ class _Stream:
         world = self._world
         places = world.stream_count
         plan = make_plan(
-            dice(world.seed, "plan"), shares=world.shares, messages=world.messages, places=places
+            dice(world.seed, "plan"), shares=world.shares, messages=world.total, places=places
         )
         for place in range(places):
             self._slot_ms = world.start_ms + world.span_ms * (place + 1) // (places + 1)
@@ -281,12 +284,14 @@ class _Stream:
             return ""
         purposes = self._world.policy.purposes
         own = event.label.purpose
-        foreign = [name for name in purposes if name != own and name not in purposes[own].compatible]
+        foreign = [
+            name for name in purposes if name != own and name not in purposes[own].compatible
+        ]
         return self._setting.rng.choice(foreign)
 
     def _begin(self) -> Event:
         """Start a journey now, for someone who is likely to be awake."""
-        course, rng, world = self._course, self._rng, self._world
+        course, rng = self._course, self._rng
         campaign = rng.choices(CAMPAIGNS, _WEIGHTS)[0]
         person: Person | None = None
         if not campaign.audience:
@@ -319,5 +324,3 @@ class _Stream:
                 break
             person = rng.choice(pool)
         return person
-
-
