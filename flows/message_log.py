@@ -128,7 +128,7 @@ def pseudonym(key: bytes, person: str) -> str:
     """A person's keyed pseudonym: the same for the same key, and not to be undone without it.
 
     >>> pseudonym(b"a key of sixteen", "mira")
-    'usr_bf57c5d5c4e8dd0b'
+    'usr_948b68bca99e4707'
     """
     return f"usr_{hmac.digest(key, person.encode(), 'sha256')[:8].hex()}"
 
@@ -145,6 +145,9 @@ class OpenRequests:
         self._requests_max = requests_max
         self._open: dict[tuple[str, str], deque[Message]] = {}
         self._oldest: deque[Message] = deque()
+
+    def __len__(self) -> int:
+        return len(self._oldest)
 
     def answered_by(self, message: Message) -> Iterable[Message]:
         """The requests that this message answers, oldest first; they are open no more."""

@@ -39,7 +39,8 @@ currency, n, amount_minor, latency_hist FROM rollup_1m"""
 TOTAL_SQL: Final = "SELECT sum(n) FROM fates FINAL"
 
 _RUN: Final = 10_000
-_FIELDS: Final = len(Fact._fields)
+_NAMES: Final = Fact.__struct_fields__
+_FIELDS: Final = len(_NAMES)
 
 
 class Tables(Protocol):
@@ -210,9 +211,10 @@ def _check_facts(truth: Truth, client: Tables, found: _Findings) -> int:
 
 def _compare(place: Place, wanted: Fact, row: tuple[Any, ...], found: _Findings) -> None:
     fields = tuple(tuple(value) if isinstance(value, list) else value for value in row[:_FIELDS])
-    if fields == wanted:
+    wanted_fields = msgspec.structs.astuple(wanted)
+    if fields == wanted_fields:
         return
-    for name, value, right in zip(Fact._fields, fields, wanted, strict=True):
+    for name, value, right in zip(_NAMES, fields, wanted_fields, strict=True):
         if value != right:
             found.add(_text(place), f"facts field {name} differs")
 
@@ -241,7 +243,7 @@ def _check_cells(truth: Truth, client: Tables, found: _Findings) -> int:
 def _compare_cell(
     key: CellKey, wanted: Cell, values: tuple[int, int, list[int]], found: _Findings
 ) -> None:
-    right = (wanted.n, wanted.amount_minor, wanted.histogram)
+    right = (wanted.n, wanted.amount_minor, wanted.histogram.tolist())
     names = ("n", "amount_minor", "latency_hist")
     for name, value, expected in zip(names, values, right, strict=True):
         if value != expected:

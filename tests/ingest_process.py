@@ -19,6 +19,7 @@ from flows.settings import Settings, child_environment, read_settings
 
 ROOT: Final = Path(__file__).parents[1]
 KEY: Final = base64.b64encode(bytes(range(32))).decode()
+STARTED: Final = '"event": "flow_started"'
 STOP_S_MAX: Final = 60.0
 WAIT_S_MAX: Final = 120.0
 
@@ -63,6 +64,16 @@ class IngestProcess:
         migrate_database(self.settings.clickhouse_address)
 
     def start(self) -> None:
+        """Start it and wait until the flow is built and has its signals."""
+        before = self.words().count(STARTED)
+        self._spawn()
+        deadline_s = time.monotonic() + WAIT_S_MAX
+        while self.words().count(STARTED) == before:
+            assert time.monotonic() < deadline_s, self.words()[-3_000:]
+            assert self.is_running(), self.words()[-3_000:]
+            time.sleep(0.05)
+
+    def _spawn(self) -> None:
         assert self._child is None
         with self.log.open("ab") as out:
             self._child = subprocess.Popen(
@@ -75,7 +86,7 @@ class IngestProcess:
 
     def run_to_the_end(self, *, seconds_max: float = STOP_S_MAX) -> int:
         """Start and wait until it ends by itself; gives the exit code."""
-        self.start()
+        self._spawn()
         return self._ended(seconds_max)
 
     def stop(self) -> int:

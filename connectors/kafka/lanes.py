@@ -199,27 +199,28 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             raise StopIteration
         messages = self._consumer.consume(source.block_messages_max, 0)
         now_s = source.clock.steady_s()
-        good = self._sort_out(messages, now_s)
+        good = [message for message in messages if message.error() is None]
         blocks = self._take(good, now_s) if good else []
+        if len(good) < len(messages):
+            # After the messages: an end that was reported behind some of them is still one.
+            self._note_errors(messages, now_s)
         self._idle = not messages
         if now_s - self._looked_s >= _LOOK_EVERY_S:
             self._looked_s = now_s
             self._look_around(now_s)
         return [(lane_key(self._lane), block) for block in blocks]
 
-    def _sort_out(self, messages: list[Message], now_s: float) -> list[Message]:
-        good = [message for message in messages if message.error() is None]
-        if len(good) < len(messages):
-            for message in messages:
-                error = message.error()
-                if error is not None:
-                    self._note(message, error, now_s)
-        return good
+    def _note_errors(self, messages: list[Message], now_s: float) -> None:
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._note(message, error, now_s)
 
     def _note(self, message: Message, error: KafkaError, now_s: float) -> None:
         place = (message.topic() or "", message.partition() or 0)
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library's name
-            self._caught_up.setdefault(place, now_s)
+            if (message.offset() or 0) >= self._next.get(place, 0):
+                self._caught_up.setdefault(place, now_s)
             return
         if error.code() in _RETENTION:
             raise self._gone(place)

@@ -73,20 +73,21 @@ def _never() -> bool:
 class _Pace:
     """How many messages are due by now. Units: messages a second; 0 for no pace."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, steady_s: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
-        self._start_s = time.monotonic()
+        self._steady_s = steady_s
+        self._start_s = steady_s()
 
     def restart(self, sent: int) -> None:
         """Let the clock stand still until now: no rush follows a pause."""
         if self._rate:
-            self._start_s = time.monotonic() - sent / self._rate
+            self._start_s = self._steady_s() - sent / self._rate
 
     def due(self, sent: int) -> int:
         """How many more may go now, a batch at most."""
         if not self._rate:
             return _BATCH_MAX
-        due = int((time.monotonic() - self._start_s) * self._rate) - sent
+        due = int((self._steady_s() - self._start_s) * self._rate) - sent
         return max(min(due, _BATCH_MAX), 0)
 
 
@@ -137,18 +138,27 @@ class _Sender:
 
     def _produce(self, message: Message) -> None:
         headers: Any = message.headers
-        try:
-            self._producer.produce(
-                message.topic,
-                value=message.value,
-                key=message.key,
-                headers=headers,
-                timestamp=message.timestamp_ms,
-                on_delivery=partial(self._confirm, message),
-            )
-        except KafkaException as err:
-            raise self._error(message.topic, f"Kafka error {err.args[0].name()}") from None
-        self.sent += 1
+        deadline_s = time.monotonic() + _DELIVERY_S
+        while True:
+            try:
+                self._producer.produce(
+                    message.topic,
+                    value=message.value,
+                    key=message.key,
+                    headers=headers,
+                    timestamp=message.timestamp_ms,
+                    on_delivery=partial(self._confirm, message),
+                )
+            except BufferError:
+                self._producer.poll(_POLL_S)
+                self.raise_if_failed()
+                if time.monotonic() > deadline_s:
+                    raise self._error("queue", "no room in time") from None
+            except KafkaException as err:
+                raise self._error(message.topic, f"Kafka error {err.args[0].name()}") from None
+            else:
+                self.sent += 1
+                return
 
     def _confirm(self, message: Message, error: KafkaError | None, confirmed: Confirmed) -> None:
         self._back += 1

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from array import array
 from bisect import bisect_right
 from collections import Counter
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import msgspec
 import orjson
 
 from flows.simulate.events import Event, Message
@@ -35,7 +37,7 @@ CellKey = tuple[int, str, str, str, str, str]
 """Minute since 1970, event type, campaign, channel, classes, currency."""
 
 
-class Fact(NamedTuple):
+class Fact(msgspec.Struct, frozen=True, gc=False):
     """What the facts table has to say about one accepted event.
 
     Units: times in milliseconds since 1970 UTC; the amount in minor units of its currency.
@@ -67,7 +69,7 @@ class Fact(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class Fate(NamedTuple):
+class Fate(msgspec.Struct, frozen=True, gc=False):
     """What was sent, and what has to become of it.
 
     Shapes: `number` counts from the first message sent; `fault` is the kind of fault, empty for
@@ -83,15 +85,12 @@ class Fate(NamedTuple):
     check: int
 
 
-class Cell:
-    """One rollup cell."""
+class Cell(msgspec.Struct, gc=False):
+    """One rollup cell. Shapes: 32 buckets of latency."""
 
-    __slots__ = ("amount_minor", "histogram", "n")
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.amount_minor = 0
-        self.histogram = [0] * _BUCKETS
+    n: int
+    amount_minor: int
+    histogram: array[int]
 
 
 def bucket(latency_ms: int) -> int:
@@ -215,7 +214,7 @@ class Truth:
         )
         cell = self.cells.get(key)
         if cell is None:
-            cell = self.cells[key] = Cell()
+            cell = self.cells[key] = Cell(0, 0, array("q", bytes(8 * _BUCKETS)))
         cell.n += 1
         cell.amount_minor += fact.amount_minor
         cell.histogram[bucket(fact.recorded_at - fact.event_time)] += 1
@@ -226,6 +225,6 @@ class Truth:
         with gzip.open(path, "wb", compresslevel=3) as file:
             for (topic, partition, offset), fate in order:
                 line: dict[str, Any] = {"topic": topic, "partition": partition, "offset": offset}
-                line |= fate._asdict()
+                line |= msgspec.structs.asdict(fate)
                 del line["check"]
                 file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

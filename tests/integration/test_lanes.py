@@ -203,6 +203,25 @@ def test_a_partition_far_ahead_waits_for_the_slowest_and_nothing_is_lost(
     assert list(range(4_000)) == sorted(numbers(blocks, topics.stream))
 
 
+def test_a_partition_that_is_read_up_holds_nobody_back(topics: Topics, closing: ExitStack) -> None:
+    """Its end may be reported in the same batch as its last message."""
+    part = open_lane(closing, source(topics, lanes=1, ahead_s_max=60), 0)
+    topics.send(topics.stream, 4, at_ms=1_000)
+    read(part, 4)
+    topics.send(topics.stream, 4, first=4, at_ms=1_000)
+    time.sleep(1.0)  # so that messages and ends are both waiting
+    read(part, 4)
+    for step in range(1, 6):
+        # Only one partition goes on, hours ahead of the others.
+        for number in range(50):
+            topics.producer.produce(
+                topics.stream, b"%d" % number, partition=0, timestamp=step * 3_600_000
+            )
+        assert topics.producer.flush(WAIT_S_MAX) == 0
+        read(part, 50)
+        time.sleep(0.6)  # so that the lane looks around
+
+
 def test_new_partitions_are_adopted_while_running(real_topics: Topics, closing: ExitStack) -> None:
     topics = real_topics
     topics.send(topics.stream, 8)

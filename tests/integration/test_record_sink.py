@@ -85,4 +85,6 @@ def test_a_broker_that_comes_back_in_time_gets_everything_once(
 
     messages = read_committed(breakable_kafka.bootstrap_servers, topic, 200)
 
-    assert list(range(200)) == [int(dict(message.headers() or [])["n"] or b"") for message in messages]
+    assert list(range(200)) == [
+        int(dict(message.headers() or [])["n"] or b"") for message in messages
+    ]

@@ -83,9 +83,7 @@ class FakeTables:
             for name in columns.split(",")
         ]
         return [
-            tuple(
-                list(row[name]) if isinstance(row[name], tuple) else row[name] for name in names
-            )
+            tuple(list(row[name]) if isinstance(row[name], tuple) else row[name] for name in names)
             for row in self.table("facts")
         ]
 
@@ -155,7 +153,8 @@ class MemoryRun:
         """Blocks as the worst reader reads them: each topic whole before the next one begins."""
         for topic in (*TABLES, *topics):
             placed = [placed for placed in self.sent if placed[0].topic == topic]
-            yield from to_blocks(placed, self._received_ms)
+            for at in range(0, len(placed), 50):
+                yield from to_blocks(placed[at : at + 50], self._received_ms)
 
 
 def make_settings(**time: float) -> Settings:
