@@ -324,7 +324,7 @@ def run_convert(
     if not source.is_file():  # before a key is made for nothing
         raise ConfigError(do="read", kind="file", name=str(source), found="no such file")
     key_file = key_file or target.with_name(target.name + ".key")
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
         done = convert(
             source,

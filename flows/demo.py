@@ -56,7 +56,7 @@ def run_demo(
     Shapes: 0 when every number is right, 1 when one is off.
     Errors: ConfigError without the extra `local`; TransientError when a server died.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with ExitStack() as open_things:
         folder = data or Path(open_things.enter_context(tempfile.TemporaryDirectory("-airside")))
         console.print(f"starting the embedded stack in {folder.name}", markup=False)

@@ -328,7 +328,9 @@ def run_replay(
         stop.listen()
     kafka, key = settings.kafka, settings.ticket_key
     columns = (TextColumn("replaying"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("replay", total=None)
         done = replay(
             path,

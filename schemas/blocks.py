@@ -16,7 +16,8 @@ class RawBlock(msgspec.Struct, gc=False):
 
     Units: timestamps (of the Kafka record) and `received_ms` in milliseconds since 1970 UTC.
     Shapes: all columns have the same length; offsets rise within a partition. `quiet` names the
-    partitions (topic, number) of the lane that had nothing more to read for a while.
+    partitions (topic, number) of the lane that had nothing more to read for a while; `unread`
+    tells that others were not read at all yet.
     """
 
     lane: int
@@ -29,6 +30,7 @@ class RawBlock(msgspec.Struct, gc=False):
     headers: list[list[Header] | None]
     values: list[bytes | None]
     quiet: tuple[tuple[str, int], ...] = ()
+    unread: bool = False
 
 
 class CheckedBlock(msgspec.Struct, gc=False):

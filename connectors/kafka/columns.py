@@ -19,6 +19,7 @@ def to_blocks(
     order: Sequence[str],
     received_ms: int,
     quiet: tuple[tuple[str, int], ...],
+    unread: bool,
 ) -> list[RawBlock]:
     """One block for each topic, in the given order of topics; order within a partition is kept."""
     topics = list(map(Message.topic, messages))
@@ -29,7 +30,14 @@ def to_blocks(
         for topic, message in zip(topics, messages, strict=True):
             groups.setdefault(topic or "", []).append(message)
     return [
-        _block(groups[topic], lane=lane, topic=topic, received_ms=received_ms, quiet=quiet)
+        _block(
+            groups[topic],
+            lane=lane,
+            topic=topic,
+            received_ms=received_ms,
+            quiet=quiet,
+            unread=unread,
+        )
         for topic in order
         if topic in groups
     ]
@@ -42,6 +50,7 @@ def _block(
     topic: str,
     received_ms: int,
     quiet: tuple[tuple[str, int], ...],
+    unread: bool,
 ) -> RawBlock:
     return RawBlock(
         lane=lane,
@@ -54,6 +63,7 @@ def _block(
         headers=_headers(messages),
         values=list(map(Message.value, messages)),
         quiet=quiet,
+        unread=unread,
     )
 
 

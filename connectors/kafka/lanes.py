@@ -249,12 +249,14 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def _take(self, messages: list[Message], now_s: float) -> list[RawBlock]:
         self._outage.seen()
         self._moved_s = now_s
+        quiet = self._quiet(now_s)
         blocks = to_blocks(
             messages,
             lane=self._lane,
             order=(*self._source.tables, *self._source.streams),
             received_ms=self._source.clock.now_ms(),
-            quiet=self._quiet(now_s),
+            quiet=quiet,
+            unread=any(place not in self._newest and place not in quiet for place in self._places),
         )
         for block in blocks:
             ends = dict(zip(block.partitions, block.offsets, strict=True))

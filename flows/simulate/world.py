@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
+import msgspec
+
 from flows.places import POLICY
 from flows.simulate import creation
 from flows.simulate.campaigns import CAMPAIGNS, Campaign
@@ -99,6 +101,11 @@ class World:
             )
             first += size
         self.residents, self.newcomers, self.departed = drawn
+        # Who left is a stranger again: a gate that missed the tombstone would still know them.
+        self.strangers = [
+            msgspec.structs.replace(person, known=False, granted=frozenset())
+            for person in self.departed
+        ] or self.newcomers
         self.profile_count = len(self.residents) + 2 * len(self.departed)
         self.stream_count = self.total - self.profile_count
 
@@ -165,7 +172,10 @@ class _Stream:
             node=world.node,
             policy_version=world.policy.version,
             end_ms=world.end_ms,
-            people={person.subject: person for person in (*world.residents, *world.newcomers)},
+            people={
+                person.subject: person
+                for person in (*world.residents, *world.newcomers, *world.strangers)
+            },
             consents=frozenset(consents),
         )
         self._later: list[tuple[int, int, Message]] = []
@@ -315,8 +325,9 @@ class _Stream:
     def _someone(self) -> Person:
         rng, world = self._rng, self._world
         pool = world.residents
-        if not pool or rng.random() < 0.03:  # noqa: PLR2004 - a few are new here
-            return rng.choice(world.newcomers)
+        luck = rng.random()
+        if not pool or luck < 0.04:  # noqa: PLR2004 - a few are new here, some of them again
+            return rng.choice(world.strangers if luck < 0.01 else world.newcomers)  # noqa: PLR2004 - as above
         person = rng.choice(pool)
         for _ in range(4):
             hour = hour_of_day(person.zone, self._slot_ms)

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 _HOUR_MS = 3_600_000
+_QUARTER_S = 900  # zones change their offset on a quarter of an hour
 _HOURS_A_WEEK = 168
 _MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday; the week starts on Monday
 
@@ -50,8 +51,8 @@ class ProfileTable:
 
 
 @lru_cache(maxsize=65_536)
-def _offset_hours(zone: str, hour: int) -> float:
-    moment = datetime.fromtimestamp(hour * 3_600, ZoneInfo(zone))
+def _offset_hours(zone: str, quarter: int) -> float:
+    moment = datetime.fromtimestamp(quarter * _QUARTER_S, ZoneInfo(zone))
     offset = moment.utcoffset()
     return offset.total_seconds() / 3_600 if offset is not None else 0.0
 
@@ -64,5 +65,5 @@ def hour_of_week(zone: str, at_ms: int) -> int:
     >>> hour_of_week("Europe/Berlin", 1_767_571_200_000)  # Monday 2026-01-05 00:00 UTC
     1
     """
-    local = at_ms / _HOUR_MS + _offset_hours(zone, at_ms // _HOUR_MS)
+    local = at_ms / _HOUR_MS + _offset_hours(zone, at_ms // 1_000 // _QUARTER_S)
     return int(local + _MONDAY_OFFSET_HOURS) % _HOURS_A_WEEK

@@ -18,7 +18,7 @@ from flows.steps.enrich import ProfileTable
 from flows.steps.publish import STAGE, Publisher
 from flows.steps.roll_up import Rollup
 from flows.steps.write_facts import Accepted, Refused, fact_rows, quarantine_rows
-from schemas.blocks import CheckedBlock, Origin, Outputs, OutRecord, Rows
+from schemas.blocks import CheckedBlock, Origin, Outputs, OutRecord, RawBlock, Rows
 from schemas.codes import Door
 from schemas.errors import PermanentError
 from schemas.events import COLUMNS
@@ -102,8 +102,10 @@ class LaneGate:
                 refused.append((place, message))
                 code, source = refusal.code, message.source
             tally[raw.partitions[place], offset // RUN, code, source] += 1
-        self._move_on(raw.quiet)
-        return self._outputs(block, accepted, refused, tally)
+        outputs = self._outputs(block, accepted, refused, tally)
+        # Last: a cell that this block still changed may be freed now, but not before.
+        self._move_on(raw)
+        return outputs
 
     def _refusal_of(self, block: CheckedBlock, place: int) -> Refusal | None:
         """Check a message that is right in itself against what the lane remembers."""
@@ -188,13 +190,17 @@ class LaneGate:
             warnings=tuple(warnings),
         )
 
-    def _move_on(self, quiet: tuple[tuple[str, int], ...]) -> None:
-        """Free what no event can need any more; a quiet partition does not hold the rest back."""
-        moving = [at for where, at in self._newest.items() if where not in quiet]
-        if not moving:
+    def _move_on(self, raw: RawBlock) -> None:
+        """Free what no event can need any more; a quiet partition does not hold the rest back.
+
+        The slowest partition decides, so it matters not how far ahead another one is read.
+        """
+        moving = [at for where, at in self._newest.items() if where not in raw.quiet]
+        if not moving or raw.unread:
             return
-        self.memory.forget_before(max(moving))
-        floor = (min(moving) - self._rules.lateness_ms_max) // MINUTE_MS
+        slowest = min(moving)
+        self.memory.forget_before(slowest)
+        floor = (slowest - self._rules.lateness_ms_max) // MINUTE_MS
         if floor > self._floor_minute:
             self._floor_minute = floor
             self.rollup.drop_before(floor)

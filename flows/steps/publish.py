@@ -18,6 +18,8 @@ QUARANTINE_TOPIC: Final = "ntf.quarantine.v1"
 LATE_TOPIC: Final = "ntf.late.v1"
 ORIGIN_HEADER: Final = "airside-origin"
 STAGE: Final = "ro"
+SEALED_BYTES_MAX: Final = 3_000_000
+"""Larger refused messages are told about, but not kept: they would not fit a record."""
 
 
 class Publisher:
@@ -53,6 +55,7 @@ class Publisher:
     ) -> OutRecord | None:
         """The refused message, sealed, with its code and pointer; None for the dropped door.
 
+        One larger than `SEALED_BYTES_MAX` is told about, without its content.
         `discard`: its class may not be kept even sealed, so only the notice is published.
         """
         door = message.refusal.door
@@ -62,7 +65,9 @@ class Publisher:
         sealed = None
         if not discard:
             whole = message_bytes(raw.keys[place], raw.headers[place], raw.values[place])
-            sealed = self._sealer.seal(whole, about=about)
+            # A message that is too large to be sealed and sent must not stop the worker.
+            if len(whole) <= SEALED_BYTES_MAX:
+                sealed = self._sealer.seal(whole, about=about)
         notice = {
             "code": message.refusal.code,
             "pointer": message.refusal.pointer,

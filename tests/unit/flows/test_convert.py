@@ -198,6 +198,13 @@ def test_columns_delimiter_and_quotes_are_as_told(log: Log) -> None:
     assert (pseudonym(KEY, 'an"a'), BO) == (event["actor"], event["subject"])
 
 
+def test_marks_and_spaces_around_a_person_are_not_part_of_the_person(log: Log) -> None:
+    log.convert(b"\xef\xbb\xbfana, bo ,1\n")
+    [event] = log.events()
+
+    assert (ANA, BO) == (event["actor"], event["subject"])
+
+
 def test_gzip_is_read_and_written_and_the_same_log_gives_the_same_bytes(log: Log) -> None:
     log.target = log.folder / "events.jsonl.gz"
     log.convert(gzip.compress(b"ana,bo,1\nbo,ana,2\n"))
@@ -205,6 +212,7 @@ def test_gzip_is_read_and_written_and_the_same_log_gives_the_same_bytes(log: Log
     log.convert(b"ana,bo,1\nbo,ana,2\n")
 
     assert first == log.target.read_bytes()
+    assert bytes(4) == first[4:8], "the time in the gzip header"
     assert 3 == len(gzip.decompress(first).splitlines())
 
 
@@ -248,6 +256,16 @@ def test_a_target_that_was_there_stays_when_the_conversion_fails(log: Log) -> No
     with pytest.raises(PermanentError):
         log.convert(gzip.compress(b"ana,bo,2\n" * 100)[:-9])
     assert before == log.target.read_bytes()
+
+
+def test_a_conversion_that_stops_half_way_leaves_nothing_behind(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.convert.OPEN_REQUESTS_MAX", 1)
+
+    with pytest.raises(PermanentError, match="split the log"):
+        log.convert("ana,bo,1\nana,bo,2\n")
+    assert [log.source] == list(log.folder.iterdir())
 
 
 def test_paths_and_keys_that_cannot_work_are_refused_before_the_start(log: Log) -> None:

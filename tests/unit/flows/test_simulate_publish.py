@@ -38,6 +38,7 @@ class FakeProducer:
     """Confirms what it was given when it is polled; `fails_at` refuses one message."""
 
     journal: list[str] = []  # noqa: RUF012 - shared with the test, which makes it anew
+    given: list[tuple[bytes | None, object]] = []  # noqa: RUF012 - as the journal
     fails_at = -1
     loses_offset_at = -1
     room = 1_000_000
@@ -68,6 +69,7 @@ class FakeProducer:
             offset = -1001
         self._count += 1
         self.journal.append(topic)
+        self.given.append((value, headers))
         self._waiting.append((on_delivery, FakeReport(partition, offset, timestamp), error))
 
     def poll(self, _timeout_s: float) -> None:
@@ -86,6 +88,7 @@ class FakeProducer:
 def producer(monkeypatch: pytest.MonkeyPatch) -> type[FakeProducer]:
     class Own(FakeProducer):
         journal: list[str] = []  # noqa: RUF012 - one for each test
+        given: list[tuple[bytes | None, object]] = []  # noqa: RUF012 - as the journal
 
     monkeypatch.setattr(publish, "Producer", Own)
     return Own
@@ -100,6 +103,7 @@ def test_every_message_is_sent_and_its_place_noted(producer: type[FakeProducer])
     assert [message.topic for message in world] == [
         entry for entry in producer.journal if entry != "confirmed"
     ]
+    assert [(message.value, message.headers) for message in world] == producer.given
     assert sorted(told) == told
     assert 3_000 == told[-1]
 

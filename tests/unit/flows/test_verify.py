@@ -16,6 +16,7 @@ from flows.verify import (
     LATE_TOPIC,
     QUARANTINE_TOPIC,
     SENTENCES_MAX,
+    TOTAL_SQL,
     Report,
     verify,
     wait_until_decided,
@@ -267,6 +268,7 @@ class FakeTotals:
         self.read = 0
 
     def command(self, cmd: str) -> int:
+        assert cmd == TOTAL_SQL
         self.read += 1
         return next(self._readings)
 
