@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
@@ -46,10 +46,16 @@ class Journal:
 
 
 class MemorySource(FixedPartitionedSource[tuple[str, RawBlock], int]):
-    """Lanes from lists of blocks. State: the place in the list."""
+    """Lanes from lists of blocks. State: the place in the list.
 
-    def __init__(self, lanes: dict[int, list[RawBlock | str]]) -> None:
+    Blocks of the topics in `tables` are given again at every start, as `LaneSource` does.
+    """
+
+    def __init__(
+        self, lanes: dict[int, list[RawBlock | str]], *, tables: Sequence[str] = ()
+    ) -> None:
         self.lanes = lanes
+        self.tables = tuple(tables)
         self.aborted: set[tuple[int, int]] = set()
 
     def list_parts(self) -> list[str]:
@@ -68,9 +74,17 @@ class MemoryLane(StatefulSourcePartition[tuple[str, RawBlock], int]):
         self._source = source
         self._lane = lane
         self._at = at
+        before = source.lanes[lane][:at]
+        self._again = [
+            block
+            for block in before
+            if isinstance(block, RawBlock) and block.topic in source.tables
+        ]
 
     def next_batch(self) -> Iterable[tuple[str, RawBlock]]:
         """The next block. Errors: StopIteration at the end, AbortExecution at an abort mark."""
+        if self._again:
+            return [(lane_key(self._lane), self._again.pop(0))]
         blocks = self._source.lanes[self._lane]
         if self._at >= len(blocks):
             raise StopIteration

@@ -12,7 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from urllib.parse import quote
@@ -163,12 +163,12 @@ def test_a_query_id_comes_back(server: EmbeddedClickHouse) -> None:
     ("name", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress)], ids=["gzip", "zlib"]
 )
 def test_encoded_bodies_are_read(
-    server: EmbeddedClickHouse, table: str, name: str, encode: type[object]
+    server: EmbeddedClickHouse, table: str, name: str, encode: Callable[[bytes], bytes]
 ) -> None:
     rows = b"".join(b"%d,x\n" % n for n in range(50_000))
     headers = {"Content-Encoding": name}
     insert = quote(f"INSERT INTO {table} FORMAT CSV")
-    body = encode(rows[:250_002]) + encode(rows[250_002:])  # type: ignore[operator]
+    body = encode(rows[:250_002]) + encode(rows[250_002:])
     status, _, _ = ask(server, "POST", f"/?query={insert}", body, headers)
 
     assert status == 200
