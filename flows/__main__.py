@@ -63,6 +63,9 @@ def _add_data_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]
     convert.add_argument("csv", type=Path, help="sender, recipient, unix time; also .gz")
     convert.add_argument("out", type=Path, help="JSONL to write, also .gz")
     convert.add_argument("--columns", default="0,1,2", help="places of the three columns")
+    convert.add_argument("--delimiter", default=",", help="between columns")
+    convert.add_argument("--log", default="", help="name of the log, the beginning of ids")
+    convert.add_argument("--key-file", type=Path, help="key of pseudonyms (default: OUT.key)")
     convert.set_defaults(act=commands.convert)
 
 

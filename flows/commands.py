@@ -214,4 +214,11 @@ def convert(options: Namespace) -> int:
     """Turn a log of messages into CloudEvents."""
     from flows.convert import run_convert  # noqa: PLC0415 - starts quicker without
 
-    return run_convert(options.csv, options.out, columns=options.columns)
+    return run_convert(
+        options.csv,
+        options.out,
+        columns=options.columns,
+        key_file=options.key_file,
+        log=options.log,
+        delimiter=options.delimiter,
+    )

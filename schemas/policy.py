@@ -186,10 +186,11 @@ class Policy(_Part):
 
         Errors: none for known names; KeyError for unknown ones, which the ticket check refuses.
         """
+        defaults = self.defaults
         classes = self.closure(names)
         allowed = list(self.destinations)
-        spans = [seconds_of(self.defaults.retention)]
-        roles = [self.roles.index(self.defaults.role)]
+        spans = [seconds_of(defaults.retention)]
+        roles = [self.roles.index(defaults.role)]
         train: list[Training] = []
         hit: list[str] = []
         bare = set(names)
@@ -218,7 +219,7 @@ class Policy(_Part):
             consent=self.purposes[purpose].basis == "consent",
             retention_s=min(spans),
             role=self.roles[max(roles)],
-            train=min(train, default=Training[self.defaults.train.upper()]),
+            train=Training.DENY if code else min(train, default=Training[defaults.train.upper()]),
             rules=tuple(hit),
         )
 

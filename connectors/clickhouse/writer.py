@@ -64,7 +64,8 @@ class TableWriter:
 
     def flush(self) -> None:
         """Send everything; returns when ClickHouse confirmed it."""
-        for name in list(self._batches):
+        # The books last: who sees a message in them finds its row as well.
+        for name in sorted(self._batches, key="fates".__eq__):
             self._send(name)
 
     def _send(self, name: str) -> None:
