@@ -223,19 +223,6 @@ def test_inserts_that_time_out_after_applying_change_nothing(rig: Rig) -> None:
     assert_all_right(rig.verify())
 
 
-def test_a_broker_that_restarts_costs_time_and_nothing_else(
-    rig: Rig, breakable_kafka: Breakable
-) -> None:
-    rig.send(rig.world(12_000))
-    rig.ingest.start()
-    time.sleep(3.0)
-    breakable_kafka.restart()
-    rig.wait()
-
-    assert 0 == rig.ingest.stop()
-    assert_all_right(rig.verify())
-
-
 def test_a_second_instance_is_refused(rig: Rig, tmp_path: Path) -> None:
     rig.ingest.start()
     address = ClickHouseAddress(rig.clickhouse.dsn, "airside")
