@@ -119,7 +119,12 @@ class TicketReader:
             value = given.get(f"ce_{part}", b"")
             if form(value):
                 told[part] = value.decode("ascii")
-        words = given.get("ce_dataclassification", b"").decode("ascii", "replace").upper()
+        # Of several classifications each counts: the body is protected by the strictest.
+        words = " ".join(
+            (value or b"").decode("ascii", "replace").upper()
+            for name, value in headers or ()
+            if PLAIN_FORMS.get(name, name) == "ce_dataclassification"
+        )
         for name, data_class in self._policy.classes.items():
             if data_class.body == "discard" and name in words:
                 told["discard"] = name

@@ -20,6 +20,20 @@ KEY: Final = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 PERSON: Final = "usr_9f2c1b7ae04d3c58"
 DELIVERY: Final = "ntf.delivery.v1"
 PROFILES: Final = "ntf.profiles.v1"
+ENGAGEMENT: Final = "ntf.engagement.v1"
+HOUR_MS: Final = 3_600_000
+CANARY: Final = "canary7f3a91"
+SOILED: Final = CANARY.encode()
+FULL: Final[dict[str, Any]] = {
+    "datapolicy": "1",
+    "datahops": "in.c1.0",
+    "causationid": "evt-unknown-1",
+    "dataregulation": "gdpr",
+    "dataschema": "/schemas/1",
+    "recordedtime": format_time(NOW_MS).decode(),
+    "expirytime": format_time(NOW_MS + HOUR_MS).decode(),
+    "ticketmac": "AAAAAAAAAAAAAAAA",
+}
 
 
 class Message(NamedTuple):
@@ -96,6 +110,56 @@ def profile(
         subject=subject,
     )
     return Message(headers, orjson.dumps(body), subject.encode(), PROFILES)
+
+
+def payment(number: int = 1, *, amount_minor: int = 1_250, **more: Any) -> Message:
+    """A payment in euros that is accepted as it stands."""
+    kind = {"type": "ntf.outcome.payment_received.v1", "datapurpose": "payment"}
+    message = delivered(number, **{**kind, **more})
+    body = {**orjson.loads(message.value or b""), "amount_minor": amount_minor, "currency": "EUR"}
+    del body["provider"]
+    return message._replace(value=orjson.dumps(body), topic=ENGAGEMENT)
+
+
+def with_header(message: Message, name: str, value: bytes | None) -> Message:
+    """The same message with one header set, or added behind the others."""
+    headers = [(n, value if n == name else v) for n, v in message.headers]
+    return message._replace(headers=headers if name in dict(headers) else [*headers, (name, value)])
+
+
+def with_body(message: Message, **changes: Any) -> Message:
+    """The same message with some fields of its body set."""
+    return message._replace(value=orjson.dumps({**orjson.loads(message.value or b""), **changes}))
+
+
+def full(number: int = 1) -> Message:
+    """A delivery with every ticket attribute."""
+    message = delivered(number, **FULL)
+    trace = b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"
+    return with_header(with_header(message, "traceparent", trace), "tracestate", b"a=b")
+
+
+def soiled_all_over(number: int = 1) -> Message:
+    """A message that is right, with a canary wherever one fits."""
+    message = with_body(
+        full(number), campaign=CANARY, tenant=CANARY, provider=CANARY, message_id=CANARY, arm=CANARY
+    )
+    for name in ("ce_subject", "ce_correlationid", "ce_causationid"):
+        message = with_header(message, name, SOILED)
+    message = with_body(message, journey_id=CANARY, subject=CANARY)
+    return with_header(message, "x-note", SOILED)._replace(key=SOILED)
+
+
+def rows_of(outputs: Outputs, table: str) -> list[dict[str, Any]]:
+    """The rows that a block leads to in one table, each as a dict of plain values."""
+    found: list[dict[str, Any]] = []
+    for rows in outputs.rows:
+        if rows.table == table:
+            columns = [getattr(c, "tolist", lambda c=c: c)() for c in rows.columns.values()]
+            found += [
+                dict(zip(rows.columns, line, strict=True)) for line in zip(*columns, strict=True)
+            ]
+    return found
 
 
 def block(messages: Sequence[Message], *, first: int = 0, partition: int = 0) -> RawBlock:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from operator import call
-from typing import Any
+from typing import Any, Final
+from zoneinfo import available_timezones
 
 from schemas.blocks import CheckedBlock, RawBlock
 from schemas.events import DECODE_ERRORS, EventType, explain
@@ -13,6 +15,9 @@ from schemas.policy import Policy
 from schemas.ticket import Label, Ticket
 from schemas.ticket_reader import TicketReader
 from schemas.topics_catalog import Topic
+
+LATEST_MS: Final = 4_102_444_800_000
+"""2100-01-01: ClickHouse's DateTime ends in 2106."""
 
 
 class BlockChecker:
@@ -40,6 +45,7 @@ class BlockChecker:
 
     def check(self, raw: RawBlock) -> CheckedBlock:
         """Give every message of a block its ticket and body, or the reason why not."""
+        strange = _bring_in_range(raw)
         block = CheckedBlock(raw, [], [None] * len(raw.values), {}, {})
         places: list[int] = []
         decoders: list[Callable[[bytes], Any]] = []
@@ -52,6 +58,8 @@ class BlockChecker:
                 found: EventType | Refusal = Refusal("T606", "", "a tombstone")
             else:
                 found, ticket = self._judge(raw, place, self._reader.read(headers))
+                if place in strange and not isinstance(found, Refusal):
+                    found = Refusal("T105", "", "expected a record time from 1970 to 2100")
             block.tickets.append(ticket)
             if isinstance(found, Refusal):
                 block.refusals[place] = found
@@ -117,6 +125,23 @@ class BlockChecker:
         return None
 
 
+def _bring_in_range(raw: RawBlock) -> set[int]:
+    """Bound the record times, which producers set, to what every table can hold.
+
+    Shapes: the places of those that were outside; their messages are refused.
+    """
+    if not raw.timestamps or (min(raw.timestamps) >= 0 and max(raw.timestamps) <= LATEST_MS):
+        return set()
+    strange = {n for n, at_ms in enumerate(raw.timestamps) if not 0 <= at_ms <= LATEST_MS}
+    raw.timestamps = [min(max(at_ms, 0), LATEST_MS) for at_ms in raw.timestamps]
+    return strange
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def _is_utf8(value: bytes) -> bool:
     try:
         value.decode()
@@ -153,13 +178,15 @@ def _decode(
 
 
 def _compare(block: CheckedBlock, place: int, body: Any) -> None:
-    """Refuse a body that names another journey or person than its ticket does."""
+    """Refuse a body that names another journey or person than its ticket, or no real zone."""
     ticket = block.tickets[place]
     assert ticket is not None
     if body.journey_id is not None and body.journey_id != ticket.correlation:
         wrong = Refusal("T302", "/journey_id", "expected the ticket's correlation id")
     elif body.subject is not None and body.subject != ticket.subject:
         wrong = Refusal("T302", "/subject", "expected the ticket's subject")
+    elif getattr(body, "zone", None) is not None and body.zone not in _zones():
+        wrong = Refusal("T302", "/zone", "expected the name of a time zone")
     else:
         return
     block.refusals[place] = wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -23,14 +24,17 @@ class Sight(Enum):
 class Memory(msgspec.Struct):
     """Accepted events of one lane: identity and content as 64-bit hashes, and their purpose.
 
-    Units: times in milliseconds of event time; the horizon moves with the newest event seen.
-    State: at most `entries_max` events; the oldest bucket goes first when there are more.
+    An entry's age is judged when it is looked up, by the event time of the partition that asks,
+    so what is a repeat does not depend on when room is made.
+    Units: times in milliseconds of event time.
+    State: `entries_max` events after each `forget_before`; the oldest go first.
     """
 
     ttl_ms: int
     entries_max: int
-    contents: dict[int, int] = {}
-    purposes: dict[int, int] = {}
+    # key -> (content, accepted at); event -> (purpose, accepted at, key)
+    contents: dict[int, tuple[int, int]] = {}
+    purposes: dict[int, tuple[int, int, int]] = {}
     buckets: dict[int, list[tuple[int, int]]] = {}
 
     def see(self, *, event: int, source: int, content: int, purpose: int, now_ms: int) -> Sight:
@@ -41,50 +45,73 @@ class Memory(msgspec.Struct):
         """
         key = (event + source * 0x9E3779B97F4A7C15) & _MASK
         known = self.contents.get(key)
-        if known is not None:
-            return Sight.REPEAT if known == content else Sight.CONFLICT
-        self.contents[key] = content
-        self.purposes[event] = purpose
-        self.buckets.setdefault(now_ms // _BUCKET_MS, []).append((key, event))
+        if known is not None and now_ms - known[1] <= self.ttl_ms:
+            return Sight.REPEAT if known[0] == content else Sight.CONFLICT
+        self._remember(key, event, content=content, purpose=purpose, at_ms=now_ms)
         return Sight.NEW
 
-    def purpose_of(self, event: int) -> int | None:
+    def _remember(self, key: int, event: int, *, content: int, purpose: int, at_ms: int) -> None:
+        self.contents[key] = (content, at_ms)
+        self.purposes[event] = (purpose, at_ms, key)
+        self.buckets.setdefault(at_ms // _BUCKET_MS, []).append((key, event))
+
+    def purpose_of(self, event: int, *, now_ms: int) -> int | None:
         """The purpose of a remembered event, by the hash of its id."""
-        return self.purposes.get(event)
+        known = self.purposes.get(event)
+        return known[0] if known is not None and now_ms - known[1] <= self.ttl_ms else None
 
     def forget_before(self, now_ms: int) -> None:
-        """Drop what is older than the time to live, and the oldest above the bound."""
+        """Make room: drop what is older than the time to live, and the oldest above the bound."""
         horizon = (now_ms - self.ttl_ms) // _BUCKET_MS
         for bucket in sorted(self.buckets):
-            if bucket >= horizon and len(self.contents) <= self.entries_max:
+            if bucket < horizon:
+                self._drop(bucket, len(self.buckets[bucket]))
+            elif len(self.contents) > self.entries_max:
+                self._drop(bucket, len(self.contents) - self.entries_max)
+            else:
                 break
-            for key, event in self.buckets.pop(bucket):
-                self.contents.pop(key, None)
-                self.purposes.pop(event, None)
+
+    def _drop(self, bucket: int, count: int) -> None:
+        """Forget the first entries of a bucket, but for those that were accepted again since."""
+        for key, event in self.buckets[bucket][:count]:
+            known = self.contents.get(key)
+            if known is not None and known[1] // _BUCKET_MS == bucket:
+                del self.contents[key]
+            owner = self.purposes.get(event)
+            if owner is not None and owner[2] == key and owner[1] // _BUCKET_MS == bucket:
+                del self.purposes[event]
+        del self.buckets[bucket][:count]
+        if not self.buckets[bucket]:
+            del self.buckets[bucket]
 
     def dump(self) -> dict[str, Any]:
         """A copy as flat bytes, for a snapshot."""
-        flat = [(at, key, event) for at, pairs in self.buckets.items() for key, event in pairs]
-        keys = [key for _, key, _ in flat]
+        flat = [(key, *entry) for key, entry in self.contents.items()]
+        events = [(event, *entry) for event, entry in self.purposes.items()]
+        order = [(at, key, event) for at, pairs in self.buckets.items() for key, event in pairs]
         return {
-            "at": np.array([at for at, _, _ in flat], np.int64).tobytes(),
-            "key": np.array(keys, np.uint64).tobytes(),
-            "content": np.array([self.contents[key] for key in keys], np.uint64).tobytes(),
-            "event": np.array([event for _, _, event in flat], np.uint64).tobytes(),
-            "purpose": np.array(
-                [self.purposes[event] for _, _, event in flat], np.uint16
-            ).tobytes(),
+            "contents": _columns(flat, (np.uint64, np.uint64, np.int64)),
+            "purposes": _columns(events, (np.uint64, np.uint16, np.int64, np.uint64)),
+            "buckets": _columns(order, (np.int64, np.uint64, np.uint64)),
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
         """Take back what `dump` gave."""
-        ats = np.frombuffer(dumped["at"], np.int64).tolist()
-        keys = np.frombuffer(dumped["key"], np.uint64).tolist()
-        contents = np.frombuffer(dumped["content"], np.uint64).tolist()
-        events = np.frombuffer(dumped["event"], np.uint64).tolist()
-        purposes = np.frombuffer(dumped["purpose"], np.uint16).tolist()
-        self.contents = dict(zip(keys, contents, strict=True))
-        self.purposes = dict(zip(events, purposes, strict=True))
+        flat = _rows(dumped["contents"], (np.uint64, np.uint64, np.int64))
+        self.contents = {key: (content, at) for key, content, at in flat}
+        events = _rows(dumped["purposes"], (np.uint64, np.uint16, np.int64, np.uint64))
+        self.purposes = {event: (purpose, at, key) for event, purpose, at, key in events}
         self.buckets = {}
-        for at, key, event in zip(ats, keys, events, strict=True):
+        for at, key, event in _rows(dumped["buckets"], (np.int64, np.uint64, np.uint64)):
             self.buckets.setdefault(at, []).append((key, event))
+
+
+def _columns(rows: Sequence[tuple[int, ...]], kinds: tuple[Any, ...]) -> list[bytes]:
+    return [
+        np.array([row[place] for row in rows], kind).tobytes() for place, kind in enumerate(kinds)
+    ]
+
+
+def _rows(columns: list[bytes], kinds: tuple[Any, ...]) -> Iterator[tuple[int, ...]]:
+    parts = [np.frombuffer(part, kind).tolist() for part, kind in zip(columns, kinds, strict=True)]
+    return zip(*parts, strict=True)

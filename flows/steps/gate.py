@@ -30,6 +30,9 @@ from schemas.ticket import Ticket, hash64
 
 STATE_VERSION: Final = 1
 PROFILE_TYPE: Final = "ntf.profile.updated.v1"
+PROFILE_TOPIC: Final = "ntf.profiles.v1"
+REFUSED_PROFILES_MAX: Final = 100_000
+"""Profiles that the gate refused and that a re-read must not hold; the oldest go first."""
 
 _columns_of = attrgetter(*COLUMNS)
 _CAMPAIGN: Final = COLUMNS.index("campaign")
@@ -67,6 +70,7 @@ class LaneGate:
         self._newest: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], int] = {}
         self._floor_minute = 0
+        self._refused_profiles: dict[tuple[int, int], None] = {}
 
     @property
     def watermark_ms(self) -> int | None:
@@ -90,7 +94,7 @@ class LaneGate:
                 self._next[where] = offset + 1
                 if refusal is None:
                     refusal = self._refusal_of(block, place)
-            self._hold_profile(block, place, refusal)
+            self._hold_profile(block, place, refusal, again=again)
             if again:
                 continue
             if refusal is None:
@@ -121,18 +125,19 @@ class LaneGate:
             return Refusal("T601", "/ce_time", "expected a time that late corrections reach")
         if self._is_back_at_this_gate(ticket):
             return Refusal("T502", "/ce_datahops", "expected a replay hop before a second pass")
-        if ticket.causation and not self._fits_its_cause(ticket):
+        now_ms = max(newest, ticket.time_ms)
+        if ticket.causation and not self._fits_its_cause(ticket, now_ms):
             return Refusal("T206", "/ce_datapurpose", "expected a purpose its cause is open to")
         if ticket.label.decision.consent and ticket.subject:
             profile = self.profiles.get(ticket.subject)
             if profile is None or ticket.label.purpose not in profile.granted:
                 return Refusal("T404", "/ce_datapurpose", "expected the person's consent")
-        sight = self._see(ticket, raw.values[place] or b"", max(newest, ticket.time_ms))
+        sight = self._see(ticket, raw.values[place] or b"", now_ms)
         if sight is Sight.REPEAT:
             return Refusal("T602", "/ce_id", "expected each event once")
         if sight is Sight.CONFLICT:
             return Refusal("T603", "/ce_id", "expected the content first sent under this id")
-        self._newest[where] = max(newest, ticket.time_ms)
+        self._newest[where] = now_ms
         return None
 
     def _is_back_at_this_gate(self, ticket: Ticket) -> bool:
@@ -141,13 +146,15 @@ class LaneGate:
         since = ticket.hops.rpartition("rp.")[2]
         return f"{STAGE}.{self._publisher.node}." in since
 
-    def _fits_its_cause(self, ticket: Ticket) -> bool:
-        number = self.memory.purpose_of(hash64(ticket.causation.encode()))
-        if number is None or number >= len(self._names):
+    def _fits_its_cause(self, ticket: Ticket, now_ms: int) -> bool:
+        event = hash64(ticket.causation.encode())
+        number = self.memory.purpose_of(event, now_ms=now_ms)
+        if number is None:
             return True  # the cause is of another lane, or forgotten
-        cause = self._names[number]
-        purpose = ticket.label.purpose
-        return purpose == cause or purpose in self._rules.policy.purposes[cause].compatible
+        purpose, cause = ticket.label.purpose, self._names[number]
+        known = self._rules.policy.purposes.get(cause)
+        # A purpose that has left the policy cannot be judged any more.
+        return known is None or purpose == cause or purpose in known.compatible
 
     def _see(self, ticket: Ticket, value: bytes, now_ms: int) -> Sight:
         label = ticket.label
@@ -160,14 +167,28 @@ class LaneGate:
             now_ms=now_ms,
         )
 
-    def _hold_profile(self, block: CheckedBlock, place: int, refusal: Refusal | None) -> None:
-        """Keep the table: every profile that passed, and every tombstone, also on a re-read."""
+    def _hold_profile(
+        self, block: CheckedBlock, place: int, refusal: Refusal | None, *, again: bool
+    ) -> None:
+        """Keep the table: every profile that was accepted, and every tombstone.
+
+        A re-read holds the same ones: what the gate refused then is remembered by its place.
+        """
+        raw = block.raw
+        if raw.topic != PROFILE_TOPIC:
+            return
+        where = (raw.partitions[place], raw.offsets[place])
         if refusal is None:
             ticket, body = block.tickets[place], block.bodies[place]
-            if ticket is not None and ticket.label.type == PROFILE_TYPE:
+            known = where in self._refused_profiles if again else False
+            if ticket is not None and ticket.label.type == PROFILE_TYPE and not known:
                 self.profiles.hold(body)
         elif refusal.code == "T606":
-            self.profiles.forget((block.raw.keys[place] or b"").decode("utf-8", "replace"))
+            self.profiles.forget((raw.keys[place] or b"").decode("utf-8", "replace"))
+        elif place not in block.refusals:
+            self._refused_profiles[where] = None
+            if len(self._refused_profiles) > REFUSED_PROFILES_MAX:
+                self._refused_profiles.pop(next(iter(self._refused_profiles)))
 
     def _accepted(self, block: CheckedBlock, place: int) -> Accepted:
         raw = block.raw
@@ -195,11 +216,13 @@ class LaneGate:
 
         The slowest partition decides, so it matters not how far ahead another one is read.
         """
-        moving = [at for where, at in self._newest.items() if where not in raw.quiet]
-        if not moving or raw.unread:
+        if not self._newest:
             return
-        slowest = min(moving)
+        moving = [at for where, at in self._newest.items() if where not in raw.quiet]
+        slowest = min(moving or self._newest.values())
         self.memory.forget_before(slowest)
+        if raw.unread or not moving:
+            return
         floor = (slowest - self._rules.lateness_ms_max) // MINUTE_MS
         if floor > self._floor_minute:
             self._floor_minute = floor
@@ -267,6 +290,7 @@ class LaneGate:
                 "newest": [[*where, at] for where, at in self._newest.items()],
                 "next": [[*where, offset] for where, offset in self._next.items()],
                 "floor_minute": self._floor_minute,
+                "refused_profiles": list(self._refused_profiles),
             }
         )
 
@@ -292,6 +316,7 @@ class LaneGate:
         self._newest = {(topic, part): at for topic, part, at in state["newest"]}
         self._next = {(topic, part): offset for topic, part, offset in state["next"]}
         self._floor_minute = state["floor_minute"]
+        self._refused_profiles = dict.fromkeys(map(tuple, state["refused_profiles"]))
 
 
 def _refused(block: CheckedBlock, place: int, refusal: Refusal) -> Refused:

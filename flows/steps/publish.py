@@ -17,6 +17,8 @@ from schemas.ticket import Header, encode_ticket, format_time, hash64, pass_gate
 QUARANTINE_TOPIC: Final = "ntf.quarantine.v1"
 LATE_TOPIC: Final = "ntf.late.v1"
 ORIGIN_HEADER: Final = "airside-origin"
+ZONE_HEADER: Final = "ce_subjectzone"
+GATE_HEADERS: Final = frozenset((ORIGIN_HEADER, ZONE_HEADER))
 STAGE: Final = "ro"
 SEALED_BYTES_MAX: Final = 3_000_000
 """Larger refused messages are told about, but not kept: they would not fit a record."""
@@ -44,8 +46,11 @@ class Publisher:
             recorded_ms=event.recorded_ms,
         )
         headers = encode_ticket(ticket, self._key)
+        if ticket.rest:
+            # What a gate states is the gate's to write: nobody upstream can say it for us.
+            headers = [header for header in headers if header[0] not in GATE_HEADERS]
         if event.zone and ticket.label.decision.rank >= RANK_OF_A_PERSON:
-            headers.append(("ce_subjectzone", event.zone.encode()))
+            headers.append((ZONE_HEADER, event.zone.encode()))
         headers.append((ORIGIN_HEADER, str(event.origin).encode()))
         topic = event.ticket.label.decision.topic
         return OutRecord(topic, raw.keys[place], raw.values[place], headers, event.origin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -310,10 +311,41 @@ def test_no_value_of_a_refused_message_shows_anywhere_in_clear() -> None:
 
 
 def test_another_version_of_the_state_is_refused_in_words() -> None:
-    import msgspec  # noqa: PLC0415 - to make a state of another version
-
     state = msgspec.msgpack.decode(Bench().gate.dump())
     state["version"] = 99
 
     with pytest.raises(PermanentError, match="found state version 99"):
         Bench().gate.load(msgspec.msgpack.encode(state))
+
+
+def test_lateness_is_held_against_the_newest_of_its_own_partition() -> None:
+    bench = Bench()
+    bench.pass_(delivered(2, at_ms=NOW_MS - 23 * HOUR_MS), partition=4)
+    bench.pass_(delivered(1))
+    edge = NOW_MS - 24 * HOUR_MS
+
+    assert "" == bench.code_of(delivered(3, at_ms=edge))
+    assert "T601" == bench.code_of(delivered(4, at_ms=edge - 1))
+    assert 1 == bench.pass_(delivered(5, at_ms=edge - 1), partition=4).counts[Door.ROUTED, ""]
+
+
+def test_a_cause_whose_purpose_has_left_the_policy_stops_nothing() -> None:
+    bench = Bench()
+    bench.pass_(delivered(1))
+    state = msgspec.msgpack.decode(bench.gate.dump())
+    state["purposes"] = ["retired" if n == "transactional_notice" else n for n in state["purposes"]]
+    again = Bench()
+    again.pass_(delivered(9))
+    again.gate.load(msgspec.msgpack.encode(state))
+
+    assert "" == again.code_of(delivered(2, causationid=f"evt-{1:012d}", datapurpose="security"))
+
+
+@pytest.mark.parametrize("value", [b"{", delivered().value])
+@pytest.mark.parametrize("recorded_ms", [300_000_000_000_000, 2**62])
+def test_a_record_time_beyond_the_calendar_stops_nothing(
+    value: bytes | None, recorded_ms: int
+) -> None:
+    outputs = Bench().pass_(delivered()._replace(value=value, recorded_ms=recorded_ms))
+
+    assert 1 == sum(outputs.counts.values())
