@@ -15,11 +15,6 @@ from tests.messages import NOW_MS, PERSON, Bench, Message, delivered, plain_word
 HOUR_MS = 3_600_000
 
 
-def remembering() -> Bench:
-    """A gate that forgets nothing here: what is forgotten goes at the end of a block."""
-    return Bench(time={"duplicate_s_max": 1_000_000})
-
-
 @st.composite
 def messages(draw: st.DrawFn) -> Message:
     """Good, repeated, late, broken and mislabelled messages of some people."""
@@ -82,8 +77,8 @@ def routes(outputs: list[Outputs]) -> Counter[tuple[str, int]]:
 def test_doors_add_up_and_cutting_the_stream_changes_nothing(
     stream: list[Message], sizes: list[int]
 ) -> None:
-    whole = [remembering().pass_(*stream)]
-    bench = remembering()
+    whole = [Bench().pass_(*stream)]
+    bench = Bench()
     parts = [bench.pass_(*block) for block in cut(stream, sizes)]
 
     assert len(stream) == sum(sum(output.counts.values()) for output in parts)
@@ -97,16 +92,16 @@ def test_a_crash_and_a_replay_from_any_snapshot_change_nothing(
     stream: list[Message], sizes: list[int], data: st.DataObject
 ) -> None:
     blocks = cut(stream, sizes)
-    bench = remembering()
+    bench = Bench()
     steady = [bench.pass_(*block) for block in blocks]
     at = data.draw(st.integers(0, len(blocks)))
     crash = data.draw(st.integers(at, len(blocks)))
 
-    first = remembering()
+    first = Bench()
     outputs = [first.pass_(*block) for block in blocks[:at]]
     state, places = first.gate.dump(), dict(first._next)
     outputs += [first.pass_(*block) for block in blocks[at:crash]]
-    again = remembering()
+    again = Bench()
     again.gate.load(state)
     again._next = places
     outputs += [again.pass_(*block) for block in blocks[at:]]
@@ -118,7 +113,7 @@ def test_a_crash_and_a_replay_from_any_snapshot_change_nothing(
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(-5, 10**7)), min_size=1, max_size=60))
 @settings(max_examples=60)
 def test_rollups_equal_a_plain_count(events: list[tuple[int, int]]) -> None:
-    bench = remembering()
+    bench = Bench()
     stream = [
         delivered(n, at_ms=NOW_MS - minute * 60_000)._replace(
             recorded_ms=NOW_MS - minute * 60_000 + latency
