@@ -67,8 +67,12 @@ class IngestProcess:
         """Start it and wait until the flow is built and has its signals."""
         before = self.words().count(STARTED)
         self._spawn()
+        self.wait_for(STARTED, before + 1)
+
+    def wait_for(self, word: str, count: int) -> None:
+        """Wait until its log has a word so many times."""
         deadline_s = time.monotonic() + WAIT_S_MAX
-        while self.words().count(STARTED) == before:
+        while self.words().count(word) < count:
             assert time.monotonic() < deadline_s, self.words()[-3_000:]
             assert self.is_running(), self.words()[-3_000:]
             time.sleep(0.05)

@@ -30,7 +30,6 @@ STATE_VERSION: Final = 1
 _IDLE: Final = timedelta(milliseconds=10)
 _LOOK_EVERY_S: Final = 0.5
 _TABLE_REST_S: Final = 0.25
-_SILENT_S_MAX: Final = 15.0
 _RETENTION: Final = frozenset(
     (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its name
 )
@@ -121,7 +120,6 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._newest: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._looked_s = 0.0
-        self._asked_s = source.clock.steady_s()
         self._idle = False
         self._loading = bool(source.tables)
         counts = self._count_partitions()
@@ -180,7 +178,6 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def _start_streams(self) -> None:
         self._loading = False
         self._check_resumed()
-        self._asked_s = self._source.clock.steady_s()
         self._assign(place for place in self._places if place[0] in self._source.streams)
         _log.info("lane_loaded", lane=self._lane, partitions=len(self._places))
 
@@ -282,7 +279,6 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._end_loading(now_s)
         else:
             self._align()
-            self._ask_again(now_s)
         self._adopt()
         LAG.labels(str(self._lane)).set(self._lag())
 
@@ -318,17 +314,6 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         if go:
             self._consumer.resume([TopicPartition(*place) for place in go])
         self._paused = ahead
-
-    def _ask_again(self, now_s: float) -> None:
-        """Assign anew what gave neither message nor end: a restarting broker may not answer."""
-        if now_s - self._asked_s < _SILENT_S_MAX:
-            return
-        self._asked_s = now_s
-        seen = self._newest.keys() | self._caught_up.keys()
-        silent = [p for p in self._places if p[0] in self._source.streams and p not in seen]
-        if silent:
-            self._consumer.incremental_unassign([TopicPartition(*place) for place in silent])
-            self._assign(silent)
 
     def _adopt(self) -> None:
         counts = self._scout.take()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -23,13 +23,12 @@ from connectors.kafka.client import Outage, client_config
 from connectors.kafka.lanes import lane_key
 from connectors.metrics import EPOCHS, PUBLISHED
 from schemas.blocks import OutRecord
-from schemas.errors import PermanentError
+from schemas.errors import PermanentError, TransientError
 
 _log = structlog.get_logger(__name__)
 
 _POLL_S: Final = 0.05
-_CALL_S: Final = 60.0
-_TRIES_MAX: Final = 100
+_STEP_S: Final = 5.0
 # A group's coordinator is chosen when the group is first asked for; until then reads say so.
 _PASSING: Final = frozenset(
     (
@@ -47,8 +46,9 @@ class TransactionalSink(FixedPartitionedSink[list[OutRecord], None]):
     and groups, `application.lane`, and must be unique to one flow of one installation.
     Delivery: exactly once on Apache Kafka. A second instance with the same ids fences the first.
     Units: `timeout_s` is the broker's bound on one transaction: longer than two epochs and a
-    stall.
-    Errors: PermanentError when the broker refuses, or another instance took over.
+    stall. No step of a transaction is tried for longer, since the broker has given it up then.
+    Errors: PermanentError when the broker refuses, or another instance took over; TransientError
+    when it did not answer in time.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class TransactionalSink(FixedPartitionedSink[list[OutRecord], None]):
         self.application = application
         self.lanes = lanes
         self.sources = tuple(sources)
+        self.timeout_s = timeout_s
         self.shared = client_config(bootstrap_servers, extra or {})
         self.config = {
             **self.shared,
@@ -72,6 +73,9 @@ class TransactionalSink(FixedPartitionedSink[list[OutRecord], None]):
             "linger.ms": 5,
             "compression.type": "lz4",
             "transaction.timeout.ms": int(timeout_s * 1_000),
+            # librdkafka 2.16 forgets a broker that went away but keeps it as group coordinator,
+            # and then waits for it without end (its issue 5511, open): so let it keep the broker.
+            "metadata.recovery.strategy": "none",
             "queue.buffering.max.messages": queue_messages_max,
             "message.max.bytes": 8_388_608,
             "delivery.report.only.error": True,
@@ -99,26 +103,27 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
     def __init__(self, sink: TransactionalSink, lane: int) -> None:
         name = f"{sink.application}.{lane_key(lane)}"
         self._lane = lane
+        self._timeout_s = sink.timeout_s
         self._outage = Outage(f"producer {lane}")
         self._producer = Producer(
             {**sink.config, "transactional.id": name, "error_cb": self._outage}
         )
         self._reader = Consumer({**sink.shared, "group.id": name, "enable.auto.commit": False})
         # First fence, then read: after fencing nobody else can move the watermark.
-        self._call("open", lambda: self._producer.init_transactions(_CALL_S))
+        self._call("open", self._producer.init_transactions)
         self._mark = self._read_mark(sink)
         self._reach: dict[tuple[str, int], int] = {}
         self._open = False
 
     def _read_mark(self, sink: TransactionalSink) -> dict[tuple[str, int], int]:
-        topics = self._call("read", lambda: self._reader.list_topics(timeout=_CALL_S)).topics
+        topics = self._call("read", lambda left_s: self._reader.list_topics(timeout=left_s)).topics
         places = [
             TopicPartition(topic, number)
             for topic in sink.sources
             if topic in topics
             for number in range(self._lane, len(topics[topic].partitions), sink.lanes)
         ]
-        found = self._call("read", lambda: self._reader.committed(places, timeout=_CALL_S))
+        found = self._call("read", lambda left_s: self._reader.committed(places, timeout=left_s))
         return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
     def write_batch(self, items: list[list[OutRecord]]) -> None:
@@ -144,12 +149,12 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
 
     def _begin(self) -> None:
         if not self._open:
-            self._call("begin", self._producer.begin_transaction)
+            self._call("begin", lambda _: self._producer.begin_transaction())
             self._open = True
 
     def _produce(self, record: OutRecord) -> None:
         headers: Any = record.headers
-        deadline_s = time.monotonic() + _CALL_S
+        deadline_s = time.monotonic() + self._timeout_s
         while True:
             try:
                 self._producer.produce(
@@ -158,9 +163,9 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
             except BufferError:
                 self._producer.poll(_POLL_S)
                 if time.monotonic() > deadline_s:
-                    raise self._error("write", "no room in its queue in time") from None
+                    raise self._late("write", "no room in its queue") from None
             except KafkaException as err:
-                raise self._error("write", f"Kafka error {err.args[0].name()}") from None
+                raise self._refused("write", err.args[0]) from None
             else:
                 return
 
@@ -169,12 +174,10 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         if self._open:
             offsets = [TopicPartition(*place, offset) for place, offset in self._reach.items()]
             group = self._reader.consumer_group_metadata()
-            self._call(
-                "commit",
-                lambda: self._producer.send_offsets_to_transaction(offsets, group, _CALL_S),
-            )
+            send = self._producer.send_offsets_to_transaction
+            self._call("commit", lambda left_s: send(offsets, group, left_s))
             # A commit waits for all deliveries first; one that failed makes it fail.
-            self._call("commit", lambda: self._producer.commit_transaction(_CALL_S))
+            self._call("commit", self._producer.commit_transaction)
             self._open = False
         self._mark.update(self._reach)
         self._reach = {}
@@ -190,25 +193,36 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
                 _log.warning("abort_failed", lane=self._lane, error=err.args[0].name())
         self._reader.close()
 
-    def _call(self, what: str, call: Any) -> Any:
-        """Call the client, again where it says that this is safe, a bounded number of times."""
-        for _ in range(_TRIES_MAX):
+    def _call(self, what: str, call: Callable[[float], Any]) -> Any:
+        """Call the client with the seconds to wait, and again where it says that this is safe."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
             try:
-                return call()
+                return call(_STEP_S)
             except KafkaException as err:
                 error = err.args[0]
                 if not error.retriable() and error.code() not in _PASSING:
-                    raise self._error(what, f"Kafka error {error.name()}") from None
-                name = error.name()
+                    raise self._refused(what, error) from None
+                if time.monotonic() > deadline_s:
+                    raise self._late(what, f"Kafka error {error.name()}") from None
                 time.sleep(_POLL_S)
-        raise self._error(what, f"Kafka error {name} {_TRIES_MAX} times")
 
-    def _error(self, what: str, found: str) -> PermanentError:
+    def _refused(self, what: str, error: KafkaError) -> PermanentError:
         return PermanentError(
             do=what,
             kind="transaction of lane",
             name=str(self._lane),
-            found=found,
+            found=f"Kafka error {error.name()}",
             hint="nothing is lost or doubled: the epoch is repeated at the next start; another "
             "instance with the same AIRSIDE_NODE would cause this, too",
+        )
+
+    def _late(self, what: str, found: str) -> TransientError:
+        return TransientError(
+            do=what,
+            kind="transaction of lane",
+            name=str(self._lane),
+            found=f"{found} for {self._timeout_s:.0f} s",
+            expected="an answer within AIRSIDE_KAFKA__TRANSACTION_S_MAX",
+            hint="nothing is lost or doubled: the epoch is repeated at the next start",
         )

@@ -209,6 +209,37 @@ def test_a_clickhouse_that_goes_away_costs_time_and_nothing_else(rig: Rig) -> No
     assert "clickhouse_found" in rig.ingest.words()
 
 
+@pytest.mark.parametrize("pause_s", [0.1, 2.5])
+def test_a_broker_that_restarts_costs_time_and_nothing_else(
+    rig: Rig, breakable_kafka: Breakable, pause_s: float
+) -> None:
+    """Once within the first transactions, and once in the middle of the work."""
+    with rig.sending(rig.world(12_000), rate=2_000) as streaming:
+        rig.ingest.start()
+        assert streaming.wait(60)
+        time.sleep(pause_s)
+        breakable_kafka.restart()
+    rig.wait()
+
+    assert 0 == rig.ingest.stop()
+    assert_all_right(rig.verify())
+
+
+def test_a_broker_that_restarts_as_streams_begin_costs_time_and_nothing_else(
+    rig: Rig, breakable_kafka: Breakable
+) -> None:
+    """At the moment when librdkafka's own recovery would hang, see its issue 5511."""
+    rig.send(rig.world(12_000))
+    rig.ingest.start()
+    rig.ingest.wait_for('"event": "lane_loaded"', 4)
+    time.sleep(0.1)
+    breakable_kafka.restart()
+    rig.wait()
+
+    assert 0 == rig.ingest.stop()
+    assert_all_right(rig.verify())
+
+
 def test_inserts_that_time_out_after_applying_change_nothing(rig: Rig) -> None:
     with rig.sending(rig.world(8_000), rate=1_500) as streaming:
         rig.ingest.start()

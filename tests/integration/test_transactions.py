@@ -9,8 +9,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
 from schemas.blocks import Origin, OutRecord
-from schemas.errors import PermanentError
-from tests.services import KafkaService
+from schemas.errors import PermanentError, TransientError
+from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic
 
 LANE = "000"
@@ -19,18 +19,19 @@ LANE = "000"
 class Place:
     """An input and an output topic, and sinks between them as a worker would open them."""
 
-    def __init__(self, kafka: KafkaService, prefix: str) -> None:
-        self.servers = kafka.bootstrap_servers
+    def __init__(self, servers: str, prefix: str) -> None:
+        self.servers = servers
         self.application = f"{prefix}app"
         self.source = make_topic(self.servers, f"{prefix}in", partitions=2)
         self.out = make_topic(self.servers, f"{prefix}out")
 
-    def open(self) -> TransactionalPartition:
+    def open(self, timeout_s: float = 60.0) -> TransactionalPartition:
         sink = TransactionalSink(
             bootstrap_servers=self.servers,
             application=self.application,
             lanes=1,
             sources=[self.source],
+            timeout_s=timeout_s,
         )
         return sink.build_part("publish_records", LANE, None)
 
@@ -63,7 +64,7 @@ class Place:
 
 @pytest.fixture
 def place(real_kafka: KafkaService, topic_prefix: str) -> Place:
-    return Place(real_kafka, topic_prefix)
+    return Place(real_kafka.bootstrap_servers, topic_prefix)
 
 
 def test_an_epoch_is_visible_when_it_ends_and_not_before(place: Place) -> None:
@@ -150,3 +151,20 @@ def test_an_epoch_without_records_moves_nothing(place: Place) -> None:
     part.snapshot()
 
     assert [0] == place.committed()
+
+
+def test_a_broker_that_stays_silent_ends_the_worker_in_bounded_time(
+    breakable_kafka: Breakable, topic_prefix: str
+) -> None:
+    place = Place(breakable_kafka.bootstrap_servers, topic_prefix)
+    first = place.open(timeout_s=6.0)
+    first.write_batch([place.records(range(5))])
+    breakable_kafka.pause()
+    with pytest.raises(TransientError, match="repeated at the next start"):
+        first.snapshot()
+    breakable_kafka.resume()
+
+    again = place.open()
+    again.write_batch([place.records(range(8))])
+    again.snapshot()
+    assert list(range(8)) == place.committed()
