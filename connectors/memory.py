@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from bytewax.outputs import StatefulSinkPartition
 
-from connectors.kafka.lanes import lane_key
+from connectors.lane_sink import LaneSink, lane_key
 from schemas.blocks import RawBlock
 
 X = TypeVar("X")
@@ -103,25 +103,16 @@ class MemoryLane(StatefulSourcePartition[tuple[str, RawBlock], int]):
         return self._at
 
 
-class MemorySink(FixedPartitionedSink[X, None], Generic[X]):
+class MemorySink(LaneSink[X]):
     """Writes to a journal under a name."""
 
     def __init__(self, name: str, journal: Journal, lanes: int) -> None:
+        super().__init__(lanes=lanes)
         self.name = name
         self.journal = journal
-        self.lanes = lanes
 
-    def list_parts(self) -> list[str]:
-        """The lanes."""
-        return [lane_key(lane) for lane in range(self.lanes)]
-
-    def part_fn(self, item_key: str) -> int:
-        """The part of a lane's key: its own number."""
-        return int(item_key)
-
-    def build_part(self, _step_id: str, _for_part: str, resume_state: None) -> MemorySinkPart[X]:
+    def open_lane(self, _lane: int) -> MemorySinkPart[X]:
         """One part."""
-        assert resume_state is None
         return MemorySinkPart(self.name, self.journal.entries.append)
 
 

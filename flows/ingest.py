@@ -11,6 +11,8 @@ from bytewax.inputs import Source
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
+from connectors.crash import crash_point
+from connectors.tell import tells
 from flows.places import POLICY
 from flows.settings import Settings
 from flows.steps.check import BlockChecker
@@ -49,20 +51,25 @@ class GateLogic(StatefulBatchLogic[CheckedBlock, Outputs, bytes]):
         if resume is not None:
             gate.load(resume)
 
+    @tells("pass_gate")
     def on_batch(self, values: list[CheckedBlock]) -> tuple[list[Outputs], bool]:
         """Pass the blocks through; the lane is never done."""
         outputs = [self._gate.pass_block(block) for block in values]
         for output in outputs:
             self._watch(self._gate, output)
+        crash_point("after_state")
         return outputs, False
 
     def on_eof(self) -> tuple[list[Outputs], bool]:
         """Close nothing: the lane goes on at the next start."""
         return [], False
 
+    @tells("pass_gate")
     def snapshot(self) -> bytes:
         """A copy of the state."""
-        return self._gate.dump()
+        dumped = self._gate.dump()
+        crash_point("in_snapshot")
+        return dumped
 
 
 def read_policy(settings: Settings) -> Policy:
@@ -125,7 +132,7 @@ def build(
 
     flow = Dataflow(FLOW_ID)
     blocks = op.input("read_lanes", flow, source)
-    checked = op.map_value("check_block", blocks, checker.check)
+    checked = op.map_value("check_block", blocks, tells("check_block")(checker.check))
     outputs = op.stateful_batch("pass_gate", checked, make_logic)
     out = op.map_value("take_records", outputs, lambda item: item.records)
     rows = op.map_value("take_rows", outputs, lambda item: item.rows)

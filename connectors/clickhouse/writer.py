@@ -18,6 +18,7 @@ from clickhouse_connect.driver.client import Client
 
 from connectors.clickhouse.client import WORLD_ERRORS, is_passing, write_error
 from connectors.clickhouse.tables import TABLES, Table
+from connectors.crash import crash_point
 from connectors.metrics import ROWS, WRITE
 from schemas.blocks import Rows
 
@@ -31,7 +32,8 @@ class TableWriter:
 
     State: at most about `rows_max` rows a table between two calls; rows of keyed tables are
     folded to one a key before they are sent.
-    Units: `retry_s_max` bounds all tries of one insert.
+    Units: `retry_s_max` bounds all tries of one insert; `on_wait` is called before each further
+    one.
     Errors: TransientError when ClickHouse stays away; PermanentError when it refuses.
     """
 
@@ -41,12 +43,14 @@ class TableWriter:
         *,
         rows_max: int = 5_000,
         retry_s_max: float = 600.0,
+        on_wait: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._rows_max = rows_max
         self._retry_s_max = retry_s_max
+        self._on_wait = on_wait
         self._sleep = sleep
         self._steady_s = steady_s
         self._batches: dict[str, list[pa.RecordBatch]] = {}
@@ -86,7 +90,9 @@ class TableWriter:
         failed = 0
         while True:
             try:
+                crash_point("before_insert")
                 self._client.insert_arrow(name, rows)
+                crash_point("after_insert")
             except WORLD_ERRORS as err:
                 failed += 1
                 gave_up = self._steady_s() - began_s + pause_s > self._retry_s_max
@@ -96,6 +102,7 @@ class TableWriter:
                     _log.warning(
                         "clickhouse_lost", table=name, rows=rows.num_rows, doing="retrying"
                     )
+                self._on_wait()
                 self._sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
                 pause_s = min(pause_s * 2, _PAUSE_S_MAX)
             else:

@@ -15,10 +15,13 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from connectors.clock import Clock
+from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config, read_metadata
 from connectors.kafka.columns import to_blocks
 from connectors.kafka.scout import Scout
+from connectors.lane_sink import lane_key
 from connectors.metrics import LAG
+from connectors.tell import tells
 from schemas.blocks import RawBlock
 from schemas.errors import ConfigError, PermanentError
 
@@ -38,6 +41,8 @@ _RETENTION: Final = frozenset(
 class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     """A Bytewax source whose parts are lanes and whose items are `(lane, block)`.
 
+    `own` are the lanes of this process; all of them when not given. `on_durable` is called
+    whenever an epoch has become durable on all workers.
     `tables` (compacted) are read whole before the first message of `streams`, from their
     beginning at every start; both are then read on together. `stop` ends the stream when it
     says so: the lane stops reading and the epoch is closed.
@@ -51,10 +56,12 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         *,
         bootstrap_servers: str,
         lanes: int,
+        own: Sequence[int] | None = None,
         tables: Sequence[str],
         streams: Sequence[str],
         clock: Clock,
         stop: Callable[[], bool],
+        on_durable: Callable[[], None] = lambda: None,
         block_messages_max: int = 5_000,
         queue_kbytes_max: int = 16_384,
         quiet_s: float = 5.0,
@@ -65,10 +72,12 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.lanes = lanes
+        self.own = range(lanes) if own is None else own
         self.tables = tuple(tables)
         self.streams = tuple(streams)
         self.clock = clock
         self.stop = stop
+        self.on_durable = on_durable
         self.block_messages_max = block_messages_max
         self.quiet_s = quiet_s
         self.ahead_ms_max = int(ahead_s_max * 1_000)
@@ -88,23 +97,14 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         }
 
     def list_parts(self) -> list[str]:
-        """The lanes, in the form that keys have too."""
-        return [lane_key(lane) for lane in range(self.lanes)]
+        """The lanes of this process, in the form that keys have too."""
+        return [lane_key(lane) for lane in self.own]
 
     def build_part(
         self, _step_id: str, for_part: str, resume_state: dict[str, Any] | None
     ) -> LanePartition:
         """Open one lane where it was left."""
         return LanePartition(self, int(for_part), resume_state)
-
-
-def lane_key(lane: int) -> str:
-    """The key of a lane: of source parts, of state and of sink parts.
-
-    >>> lane_key(3)
-    '003'
-    """
-    return f"{lane:03d}"
 
 
 class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]]):
@@ -121,6 +121,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._paused: set[Place] = set()
         self._looked_s = 0.0
         self._idle = False
+        self._ended_epoch = False
         self._loading = bool(source.tables)
         counts = self._count_partitions()
         self._places = self._places_of(counts)
@@ -189,15 +190,23 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
                 if end == 0:
                     raise self._gone(place)
 
+    @tells("read_lanes")
     def next_batch(self) -> list[tuple[str, RawBlock]]:
         """Everything that is there now, up to a block's bound; never waits.
 
         Errors: StopIteration when told to stop; PermanentError when retention overtook us.
         """
         source = self._source
+        if self._ended_epoch:
+            # The engine asks for more only once the epoch before is durable everywhere.
+            self._ended_epoch = False
+            source.on_durable()
         if source.stop():
+            crash_point("draining")
             raise StopIteration
         messages = self._consumer.consume(source.block_messages_max, 0)
+        if messages:
+            crash_point("loading" if self._loading else "after_read")
         now_s = source.clock.steady_s()
         good = [message for message in messages if message.error() is None]
         blocks = self._take(good, now_s) if good else []
@@ -341,6 +350,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
 
     def snapshot(self) -> dict[str, Any]:
         """The next offsets of the streams; tables are read from their beginning again."""
+        self._ended_epoch = True
         tables = self._source.tables
         offsets = {place: n for place, n in self._next.items() if place[0] not in tables}
         return {"version": STATE_VERSION, "next": offsets}

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import structlog
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from bytewax.outputs import StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.kafka.client import Outage, client_config
-from connectors.kafka.lanes import lane_key
+from connectors.lane_sink import LaneSink
 from connectors.metrics import EPOCHS, PUBLISHED
+from connectors.tell import tells
 from schemas.blocks import OutRecord
 from schemas.errors import PermanentError
 
@@ -26,7 +27,7 @@ _log = structlog.get_logger(__name__)
 _POLL_S: Final = 0.05
 
 
-class RecordSink(FixedPartitionedSink[list[OutRecord], None]):
+class RecordSink(LaneSink[list[OutRecord]]):
     """A Bytewax sink of `(lane, records)`, with one producer for each lane.
 
     Units: `delivery_s_max` bounds how long one record may wait for the broker.
@@ -38,11 +39,12 @@ class RecordSink(FixedPartitionedSink[list[OutRecord], None]):
         *,
         bootstrap_servers: str,
         lanes: int,
+        own: Sequence[int] | None = None,
         delivery_s_max: float = 120.0,
         queue_messages_max: int = 50_000,
         extra: Mapping[str, str] | None = None,
     ) -> None:
-        self.lanes = lanes
+        super().__init__(lanes=lanes, own=own)
         self.delivery_s_max = delivery_s_max
         self.config = {
             **client_config(bootstrap_servers, extra or {}),
@@ -57,18 +59,9 @@ class RecordSink(FixedPartitionedSink[list[OutRecord], None]):
             "delivery.report.only.error": True,
         }
 
-    def list_parts(self) -> list[str]:
-        """The lanes."""
-        return [lane_key(lane) for lane in range(self.lanes)]
-
-    def part_fn(self, item_key: str) -> int:
-        """The part of a lane's key: its own number."""
-        return int(item_key)
-
-    def build_part(self, _step_id: str, for_part: str, resume_state: None) -> RecordPartition:
+    def open_lane(self, lane: int) -> RecordPartition:
         """Open one lane's producer."""
-        assert resume_state is None
-        return RecordPartition(self, int(for_part))
+        return RecordPartition(self, lane)
 
 
 class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
@@ -90,6 +83,7 @@ class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
             self._failed_topic = message.topic() or ""
             _log.error("delivery_failed", topic=self._failed_topic, error=error.name())
 
+    @tells("publish_records")
     def write_batch(self, items: list[list[OutRecord]]) -> None:
         """Hand records to the producer; waits, with a bound, while its queue is full."""
         counts: Counter[str] = Counter()
@@ -121,6 +115,7 @@ class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
             else:
                 return
 
+    @tells("publish_records")
     def snapshot(self) -> None:
         """End an epoch: everything handed over is confirmed by the broker, or this raises."""
         left = self._producer.flush(self._delivery_s_max + 5.0)

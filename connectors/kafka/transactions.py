@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from bytewax.outputs import StatefulSinkPartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config
-from connectors.kafka.lanes import lane_key
+from connectors.lane_sink import LaneSink, lane_key
 from connectors.metrics import EPOCHS, PUBLISHED
+from connectors.tell import tells
 from schemas.blocks import OutRecord
 from schemas.errors import PermanentError, TransientError
 
@@ -39,7 +41,7 @@ _PASSING: Final = frozenset(
 )
 
 
-class TransactionalSink(FixedPartitionedSink[list[OutRecord], None]):
+class TransactionalSink(LaneSink[list[OutRecord]]):
     """A Bytewax sink of `(lane, records)`: every record once for read_committed consumers.
 
     `sources` are the input topics that origins name; `application` names the transactional ids
@@ -57,13 +59,14 @@ class TransactionalSink(FixedPartitionedSink[list[OutRecord], None]):
         bootstrap_servers: str,
         application: str,
         lanes: int,
+        own: Sequence[int] | None = None,
         sources: Sequence[str],
         timeout_s: float = 60.0,
         queue_messages_max: int = 50_000,
         extra: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__(lanes=lanes, own=own)
         self.application = application
-        self.lanes = lanes
         self.sources = tuple(sources)
         self.timeout_s = timeout_s
         self.shared = client_config(bootstrap_servers, extra or {})
@@ -81,20 +84,9 @@ class TransactionalSink(FixedPartitionedSink[list[OutRecord], None]):
             "delivery.report.only.error": True,
         }
 
-    def list_parts(self) -> list[str]:
-        """The lanes."""
-        return [lane_key(lane) for lane in range(self.lanes)]
-
-    def part_fn(self, item_key: str) -> int:
-        """The part of a lane's key: its own number."""
-        return int(item_key)
-
-    def build_part(
-        self, _step_id: str, for_part: str, resume_state: None
-    ) -> TransactionalPartition:
+    def open_lane(self, lane: int) -> TransactionalPartition:
         """Fence whoever had this lane before, then read how far it got."""
-        assert resume_state is None
-        return TransactionalPartition(self, int(for_part))
+        return TransactionalPartition(self, lane)
 
 
 class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
@@ -126,6 +118,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         found = self._call("read", lambda left_s: self._reader.committed(places, timeout=left_s))
         return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
+    @tells("publish_records")
     def write_batch(self, items: list[list[OutRecord]]) -> None:
         """Take records into the open transaction; those that were committed before are dropped."""
         counts: Counter[str] = Counter()
@@ -169,16 +162,20 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
             else:
                 return
 
+    @tells("publish_records")
     def snapshot(self) -> None:
         """End an epoch: its records and the watermark are committed together, or this raises."""
         if self._open:
+            crash_point("before_sink_commit")
             offsets = [TopicPartition(*place, offset) for place, offset in self._reach.items()]
             group = self._reader.consumer_group_metadata()
             send = self._producer.send_offsets_to_transaction
             self._call("commit", lambda left_s: send(offsets, group, left_s))
+            crash_point("between_offsets_and_commit")
             # A commit waits for all deliveries first; one that failed makes it fail.
             self._call("commit", self._producer.commit_transaction)
             self._open = False
+            crash_point("after_sink_commit")
         self._mark.update(self._reach)
         self._reach = {}
         self._outage.seen()

@@ -10,12 +10,10 @@ from schemas.errors import PermanentError
 from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic, read_committed
 
-LANE = "000"
-
 
 def open_sink(servers: str, **more: float) -> RecordPartition:
     sink = RecordSink(bootstrap_servers=servers, lanes=1, **more)  # type: ignore[arg-type]
-    return sink.build_part("publish_records", LANE, None)
+    return sink.open_lane(0)
 
 
 def record(topic: str, number: int, value: bytes = b"{}") -> OutRecord:

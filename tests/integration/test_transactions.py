@@ -13,8 +13,6 @@ from schemas.errors import PermanentError, TransientError
 from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic
 
-LANE = "000"
-
 
 class Place:
     """An input and an output topic, and sinks between them as a worker would open them."""
@@ -33,7 +31,7 @@ class Place:
             sources=[self.source],
             timeout_s=timeout_s,
         )
-        return sink.build_part("publish_records", LANE, None)
+        return sink.open_lane(0)
 
     def records(self, offsets: Iterable[int], partition: int = 0) -> list[OutRecord]:
         return [

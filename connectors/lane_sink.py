@@ -1,0 +1,51 @@
+"""What all our sinks share: their parts are the lanes of this process."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TypeVar
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+X = TypeVar("X")
+
+
+def lane_key(lane: int) -> str:
+    """The key of a lane: of source parts, of state and of sink parts.
+
+    >>> lane_key(3)
+    '003'
+    """
+    return f"{lane:03d}"
+
+
+class LaneSink(FixedPartitionedSink[X, None]):
+    """A Bytewax sink of `(lane, item)`: one part for each lane of this process.
+
+    `own` are those lanes in rising order; all of them when not given. No part keeps state with
+    the engine.
+    """
+
+    def __init__(self, *, lanes: int, own: Sequence[int] | None = None) -> None:
+        self.lanes = lanes
+        self.own = tuple(range(lanes) if own is None else own)
+
+    def list_parts(self) -> list[str]:
+        """The lanes of this process."""
+        return [lane_key(lane) for lane in self.own]
+
+    def part_fn(self, item_key: str) -> int:
+        """The part of a lane's key: its place among the lanes of this process."""
+        return self.own.index(int(item_key))
+
+    def build_part(
+        self, _step_id: str, for_part: str, resume_state: None
+    ) -> StatefulSinkPartition[X, None]:
+        """Open one lane's part."""
+        assert resume_state is None
+        return self.open_lane(int(for_part))
+
+    @abstractmethod
+    def open_lane(self, lane: int) -> StatefulSinkPartition[X, None]:
+        """Open one lane's part."""
