@@ -24,7 +24,7 @@ from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
 from connectors.kafka.sink import RecordSink
 from connectors.kafka.transactions import TransactionalSink
-from connectors.metrics import MESSAGES, WATERMARK, serve
+from connectors.metrics import MESSAGES, QUARANTINE_RUN, QUARANTINE_SHARE, WATERMARK, serve
 from flows import ingest
 from flows.settings import Settings
 from flows.steps.gate import LaneGate
@@ -102,11 +102,13 @@ def _compare(found: dict[str, Any], shape: dict[str, Any]) -> None:
 
 
 def watch_metrics(gate: LaneGate, outputs: Outputs) -> None:
-    """Count a block's messages by door, and note how far the lane's event time got."""
+    """Count a block's messages by door, and note how far the lane's event time and limit got."""
     for (door, code), count in outputs.counts.items():
         MESSAGES.labels(outputs.topic, door.value, code).inc(count)
     if gate.watermark_ms is not None:
         WATERMARK.labels(str(outputs.lane)).set(gate.watermark_ms / 1_000)
+    QUARANTINE_RUN.labels(str(outputs.lane)).set(gate.limit.longest_run)
+    QUARANTINE_SHARE.labels(str(outputs.lane)).set(gate.limit.share)
 
 
 def make_ingest(settings: Settings, stop: Stop) -> Dataflow:

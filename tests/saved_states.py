@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from flows.ingest import make_checker, make_gate
-from flows.steps.gate import STATE_VERSION, LaneGate
+from flows.steps.gate import LaneGate
+from flows.steps.upgrade import STATE_VERSION
 from schemas.blocks import Outputs, RawBlock
 from tests.messages import policy, settings
 
