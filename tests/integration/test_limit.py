@@ -79,7 +79,7 @@ def rig(breakable_kafka: Breakable, tmp_path: Path) -> Iterator[LimitRig]:
     [
         ({**FREE, "run_max": "100"}, "messages to quarantine in a row since offset", "RUN_MAX"),
         (
-            {**FREE, "share_max": "0.5", "window": "200"},
+            {**FREE, "share_max": "0.2", "window": "200"},
             "of the lane's last 200 messages to quarantine",
             "SHARE_MAX",
         ),

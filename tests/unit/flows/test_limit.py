@@ -98,6 +98,19 @@ def test_a_long_run_in_the_middle_of_a_block_is_seen() -> None:
         one.pass_(*sent)
 
 
+def test_a_run_that_ends_in_the_next_block_is_seen_before_a_longer_part_of_another() -> None:
+    one = lane(run_max=3)
+    one.pass_(*[(0, "T303")] * 3)
+
+    with pytest.raises(PermanentError, match=r"found 4 messages .* since offset 0 \(4 T303\)"):
+        one.pass_((0, "T303"), (0, ""), (0, "T101"), (0, "T101"))
+
+
+@pytest.mark.parametrize(("share", "window", "most"), [(0.29, 100, 29), (0.5, 9, 4), (1, 7, 7)])
+def test_a_share_is_a_whole_number_of_messages(share: float, window: int, most: int) -> None:
+    assert most == LimitRules(run_max=1, share_max=share, window=window).window_max
+
+
 def test_partitions_have_runs_of_their_own() -> None:
     one = lane(run_max=3)
     one.pass_(*[(0, "T303"), (1, ""), (2, "T303")] * 3)
