@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
+from flows.run import watch_metrics
 from flows.simulate.world import World
 from flows.steps.limit import LimitRules, QuarantineLimit
 from flows.steps.write_facts import Refused
@@ -247,6 +249,16 @@ def test_nothing_but_poison_stops_the_gate_and_a_higher_limit_lets_all_of_it_out
 
     assert 10 == sum(sum(output.counts.values()) for output in outputs)
     assert list(range(10)) == [r.origin.offset for output in outputs for r in output.records]
+
+
+def test_metrics_say_how_near_the_limit_a_lane_is() -> None:
+    bench = Bench(limit={"window": 10, "share_max": 1.0})
+    poison = [delivered(n)._replace(value=b"{") for n in range(1, 5)]
+    watch_metrics(bench.gate, bench.pass_(*poison))
+
+    lane_name = {"lane": "0"}
+    assert 4.0 == REGISTRY.get_sample_value("airside_quarantine_run_messages", lane_name)
+    assert 0.4 == REGISTRY.get_sample_value("airside_quarantine_share_ratio", lane_name)
 
 
 def test_a_table_that_is_read_again_counts_once() -> None:
