@@ -23,6 +23,18 @@ WATERMARK: Final = Gauge(
     "Event time, since 1970, that a lane has reached. Standing still with lag: look at the worker.",
     ["lane"],
 )
+QUARANTINE_RUN: Final = Gauge(
+    "airside_quarantine_run_messages",
+    "Messages quarantined in a row, the longest open run of a lane. Rising: the worker stops at"
+    " AIRSIDE_LIMIT__RUN_MAX; tell the producer.",
+    ["lane"],
+)
+QUARANTINE_SHARE: Final = Gauge(
+    "airside_quarantine_share_ratio",
+    "Share of quarantined messages among a lane's last ones. Rising: the worker stops at"
+    " AIRSIDE_LIMIT__SHARE_MAX; tell the producers.",
+    ["lane"],
+)
 ROWS: Final = Counter(
     "airside_rows_written",
     "Rows that ClickHouse confirmed, by table. Standing still with lag: look at ClickHouse.",

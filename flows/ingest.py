@@ -17,6 +17,7 @@ from flows.places import POLICY
 from flows.settings import Settings
 from flows.steps.check import BlockChecker
 from flows.steps.gate import GateRules, LaneGate
+from flows.steps.limit import LimitRules
 from flows.steps.publish import Publisher
 from flows.steps.seal import Sealer
 from schemas.blocks import CheckedBlock, Outputs, OutRecord, RawBlock, Rows
@@ -102,6 +103,7 @@ def make_gate(settings: Settings, policy: Policy) -> LaneGate:
         lateness_ms_max=int(settings.time.lateness_s_max * 1_000),
         duplicate_ms_max=int(settings.time.duplicate_s_max * 1_000),
         duplicates_max=settings.time.duplicates_max,
+        limit=LimitRules(settings.limit.run_max, settings.limit.share_max, settings.limit.window),
     )
     publisher = Publisher(
         node=settings.node,

@@ -76,6 +76,17 @@ class TimeSettings(_Group):
     # seconds of record time that one partition may be read ahead of the slowest.
 
 
+class LimitSettings(_Group):
+    """How much may be quarantined before the worker stops."""
+
+    run_max: int = Field(10_000, ge=1, le=1_000_000_000)
+    # messages of one partition in a row.
+    share_max: float = Field(0.5, gt=0, le=1)
+    # share of a lane's last messages; 1 allows all of them.
+    window: int = Field(20_000, ge=10, le=1_000_000)
+    # messages of a lane that the share is taken of.
+
+
 class Settings(BaseSettings):
     """Everything a dataflow is told. Errors come from `read_settings`."""
 
@@ -90,6 +101,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings
     clickhouse: ClickHouseSettings
     time: TimeSettings = TimeSettings()  # type: ignore[call-arg] # all have defaults
+    limit: LimitSettings = LimitSettings()  # type: ignore[call-arg] # all have defaults
     policy: Path | None = None
     # the policy file; the one that comes with Airside when not set.
     data: Path = Path(".airside")

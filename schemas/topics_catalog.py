@@ -29,6 +29,9 @@ Class = Literal[
     "PUBLIC", "INTERNAL", "CONFIDENTIAL", "PSEUDO", "PII", "GDPR", "PCI", "PHI", "SPECIAL", "SECRET"
 ]
 
+COMPACTION_LAG_MS: Final = 86_400_000
+"""A value of a compacted topic stays for so long after it was replaced."""
+
 FOREVER: Final = "forever"
 _MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -80,7 +83,11 @@ class Topic(BaseModel):
         Producers stamp the messages, so that `recorded_at` is when one was handed over; a stamp
         more than an hour ahead is refused by the broker. Event time is `ce_time`.
         """
+        # A worker that restarts reads a table up to where it was: what it held then must not have
+        # been compacted away by values that came since.
+        lag = {"min.compaction.lag.ms": str(COMPACTION_LAG_MS)} if self.compaction else {}
         return {
+            **lag,
             "cleanup.policy": "compact" if self.compaction else "delete",
             "max.message.bytes": str(self.max_message_bytes),
             "message.timestamp.after.max.ms": "3600000",

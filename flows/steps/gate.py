@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from flows.steps.count_fates import RUN, Ledger, Tally
 from flows.steps.deduplicate import Memory, Sight
 from flows.steps.enrich import ProfileTable
+from flows.steps.limit import LimitRules, QuarantineLimit
 from flows.steps.publish import STAGE, Publisher
 from flows.steps.roll_up import Rollup
+from flows.steps.upgrade import STATE_VERSION, read_state
 from flows.steps.write_facts import Accepted, Refused, fact_rows, quarantine_rows
 from schemas.blocks import CheckedBlock, Origin, Outputs, OutRecord, RawBlock, Rows
 from schemas.codes import Door
-from schemas.errors import PermanentError
 from schemas.events import COLUMNS
 from schemas.fates import Refusal
 from schemas.hops import clock_went_back, parse_hops
@@ -28,7 +29,6 @@ from schemas.policy import Policy
 from schemas.rollup import MINUTE_MS, Dimensions, bucket_of
 from schemas.ticket import Ticket, hash64
 
-STATE_VERSION: Final = 1
 PROFILE_TYPE: Final = "ntf.profile.updated.v1"
 PROFILE_TOPIC: Final = "ntf.profiles.v1"
 REFUSED_PROFILES_MAX: Final = 100_000
@@ -48,6 +48,7 @@ class GateRules(msgspec.Struct, frozen=True):
     lateness_ms_max: int
     duplicate_ms_max: int
     duplicates_max: int
+    limit: LimitRules
 
 
 class LaneGate:
@@ -56,6 +57,7 @@ class LaneGate:
     State: a numbered snapshot of everything but the profile table, which is read again from its
     compacted topic at every start.
     Delivery: after a resume the same blocks lead to the same rows and records.
+    Errors: PermanentError when a block passes the quarantine limit; nothing of it has left then.
     """
 
     def __init__(self, rules: GateRules, publisher: Publisher) -> None:
@@ -67,6 +69,7 @@ class LaneGate:
         self.memory = Memory(rules.duplicate_ms_max, rules.duplicates_max)
         self.rollup = Rollup()
         self.ledger = Ledger()
+        self.limit = QuarantineLimit(rules.limit)
         self._newest: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], int] = {}
         self._floor_minute = 0
@@ -106,6 +109,7 @@ class LaneGate:
                 refused.append((place, message))
                 code, source = refusal.code, message.source
             tally[raw.partitions[place], offset // RUN, code, source] += 1
+        self.limit.count(raw, accepted, refused)
         outputs = self._outputs(block, accepted, refused, tally)
         # Last: a cell that this block still changed may be freed now, but not before.
         self._move_on(raw)
@@ -291,28 +295,22 @@ class LaneGate:
                 "next": [[*where, offset] for where, offset in self._next.items()],
                 "floor_minute": self._floor_minute,
                 "refused_profiles": list(self._refused_profiles),
+                "limit": self.limit.dump(),
             }
         )
 
     def load(self, dumped: bytes) -> None:
-        """Take back what `dump` gave.
+        """Take back what `dump` gave, in this release or an earlier one.
 
-        Errors: PermanentError for another version, naming what to do.
+        Errors: PermanentError for a version that cannot be read, naming what to do.
         """
-        state: dict[str, Any] = msgspec.msgpack.decode(dumped)
-        if state["version"] != STATE_VERSION:
-            raise PermanentError(
-                do="resume",
-                kind="lane",
-                found=f"state version {state['version']}",
-                expected=f"version {STATE_VERSION}",
-                hint="run the release that wrote it, or start from an empty data folder",
-            )
+        state = read_state(dumped)
         self._names = state["purposes"] + [n for n in self._names if n not in state["purposes"]]
         self._purposes = {name: number for number, name in enumerate(self._names)}
         self.memory.load(state["memory"])
         self.rollup.load(state["rollup"])
         self.ledger.load(state["ledger"])
+        self.limit.load(state["limit"])
         self._newest = {(topic, part): at for topic, part, at in state["newest"]}
         self._next = {(topic, part): offset for topic, part, offset in state["next"]}
         self._floor_minute = state["floor_minute"]

@@ -73,7 +73,7 @@ def routes(outputs: list[Outputs]) -> Counter[tuple[str, int]]:
 
 
 @given(streams, cuts)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_doors_add_up_and_cutting_the_stream_changes_nothing(
     stream: list[Message], sizes: list[int]
 ) -> None:
@@ -87,7 +87,7 @@ def test_doors_add_up_and_cutting_the_stream_changes_nothing(
 
 
 @given(streams, cuts, st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_crash_and_a_replay_from_any_snapshot_change_nothing(
     stream: list[Message], sizes: list[int], data: st.DataObject
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_crash_and_a_replay_from_any_snapshot_change_nothing(
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(-5, 10**7)), min_size=1, max_size=60))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_rollups_equal_a_plain_count(events: list[tuple[int, int]]) -> None:
     bench = Bench()
     stream = [
