@@ -70,6 +70,8 @@ class Cluster(NamedTuple):
         Brokers do not state their release. Source: KIP-896 (Kafka 4.0 dropped Fetch below
         version 4), KIP-664 (Kafka 3.0 brought DescribeTransactions).
         """
+        if self.is_embedded:
+            return "the embedded broker"
         if not self.apis:
             return "a release that could not be learned"
         if self.apis.get(_FETCH, (0, 0))[0] >= 4:  # noqa: PLR2004 - see above

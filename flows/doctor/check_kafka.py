@@ -60,10 +60,7 @@ def check_kafka(
         return [of_error("kafka", err), *not_checked(NAMES[1:], "Kafka is not reached")], None
     facts = KafkaFacts(cluster, survey)
     findings = [
-        ok(
-            "kafka",
-            f"cluster {cluster.id or 'without id'}, {cluster.brokers} brokers, {cluster.release}",
-        ),
+        ok("kafka", f"cluster {cluster.id}, brokers: {cluster.brokers}, {cluster.release}"),
         check_transactions(settings, cluster),
         check_topics(cluster, (*wanted.topics, *wanted.more)),
         check_shares(cluster, wanted.inputs, settings.lanes),

@@ -22,9 +22,12 @@ COPIES: Final = 3
 ROOM_BYTES: Final = 1 << 30
 """Room for state to grow in."""
 
+# Counted in a running worker: 104 files with 4 lanes, exactly_once and 1 broker. A client has a
+# few pipes of its own, and for each broker a connection and a pipe.
 _FILES_BASE: Final = 128
 _FILES_PER_CLIENT: Final = 8
-_CLIENTS_PER_LANE: Final = 4
+_FILES_PER_BROKER: Final = 3
+_CLIENTS_PER_LANE: Final = 3
 _BROKERS_MIN: Final = 3
 _REMOTE: Final = frozenset(
     ("9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gfs2", "gpfs")
@@ -118,7 +121,8 @@ def check_disk(free_bytes: int, *, store_bytes: int) -> Finding:
 
 def check_descriptors(limit: int, *, lanes: int, brokers: int) -> Finding:
     """Check whether a process may open as many files and connections as its lanes need."""
-    need = _FILES_BASE + lanes * _CLIENTS_PER_LANE * (_FILES_PER_CLIENT + brokers)
+    client = _FILES_PER_CLIENT + _FILES_PER_BROKER * brokers
+    need = _FILES_BASE + lanes * _CLIENTS_PER_LANE * client
     found = f"up to {limit:,} open files; {lanes} lanes may need {need:,}"
     if 0 <= limit < need:
         return warn("file_descriptors", found, f"raise the limit: `ulimit -n {2 * need}`")

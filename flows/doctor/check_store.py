@@ -130,9 +130,8 @@ def check_parts(
         return fail(name, "; ".join(faults[:_SHOWN_MAX]), do), None
     total = sum(len(store.parts) for store in stores.values())
     epochs = ", ".join(str(store.resume_epoch) for store in stores.values())
-    return ok(name, f"{total} parts in {len(stores)} stores, sound; resume at epoch {epochs}"), (
-        stores
-    )
+    found = f"stores: {len(stores)}, parts: {total}, all sound; next epoch: {epochs}"
+    return ok(name, found), stores
 
 
 def check_use(locks: Sequence[Path]) -> Finding:
