@@ -266,7 +266,8 @@ def test_migrations_that_are_missing_edited_or_newer_are_told_apart() -> None:
     [
         ("facts", "ver", "", "no column facts.ver"),
         ("facts", "ver", "String", "facts.ver is String"),
-        ("facts", "hops", "String", "facts.hops is String"),
+        ("facts", "hops", "Array(String)", "facts.hops is Array(String)"),
+        ("facts", "category", "String", "facts.category is String"),
         ("facts", "category", "Array(UInt8)", "facts.category is Array(UInt8)"),
         ("fates", "n", "LowCardinality(UInt64)", ""),
         ("rollup_1m_lanes", "w", "DateTime('UTC')", ""),
