@@ -24,12 +24,34 @@ def check_setup(
     except AirsideError as err:
         why = "the settings cannot be read"
         return [of_error("settings", err), *not_checked(NAMES[1:], why)], None, None
+    verdict, policy = check_policy(settings)
+    return [check_settings(settings), verdict, check_key(settings)], settings, policy
+
+
+def check_settings(settings: Settings) -> Finding:
+    """Check settings that are right by themselves against each other."""
     found = (
         f"Kafka {settings.kafka.bootstrap_servers}, ClickHouse {settings.clickhouse.url},"
         f" {settings.lanes} lanes, {settings.kafka.delivery}"
     )
-    verdict, policy = check_policy(settings)
-    return [ok("settings", found), verdict, check_key(settings)], settings, policy
+    if settings.crash_at:
+        do = "unset AIRSIDE_CRASH_AT: the flow would end itself on purpose"
+        return warn("settings", "a crash point is set", do)
+    if settings.watchdog_s <= settings.kafka.transaction_s_max:
+        return warn(
+            "settings",
+            f"the watchdog ({settings.watchdog_s:.0f} s) does not wait for a transaction"
+            f" ({settings.kafka.transaction_s_max:.0f} s)",
+            "raise AIRSIDE_WATCHDOG_S above AIRSIDE_KAFKA__TRANSACTION_S_MAX",
+        )
+    if settings.kafka.transaction_s_max < 2 * settings.epoch_s:
+        return warn(
+            "settings",
+            f"a transaction may last {settings.kafka.transaction_s_max:.0f} s, an epoch takes"
+            f" {settings.epoch_s:.0f} s",
+            "raise AIRSIDE_KAFKA__TRANSACTION_S_MAX to more than two epochs and a stall",
+        )
+    return ok("settings", found)
 
 
 def check_policy(settings: Settings) -> tuple[Finding, Policy | None]:

@@ -10,7 +10,9 @@ import msgspec
 
 from connectors.kafka import lanes
 from connectors.kafka.survey import Cluster, Place, Span
-from connectors.recovery import Cell, Store, find_cells, is_in_use, load_plain, read_store
+from connectors.lane_sink import lane_key
+from connectors.recovery import Store, find_cells, is_in_use, load_plain, read_store
+from flows.cells import Cell, Home, Manifest
 from flows.doctor.check_kafka import KafkaFacts
 from flows.doctor.finding import Finding, fail, not_checked, of_error, ok, warn
 from flows.settings import Settings
@@ -26,7 +28,6 @@ NAMES: Final = (
     "store_size",
 )
 
-MANIFEST: Final = "manifest.json"
 NULL_ROWS_MAX: Final = 10_000
 """Snapshots of forgotten keys stay in the store for ever; each start reads them all."""
 
@@ -54,14 +55,16 @@ class _Versioned(msgspec.Struct):
 
 def check_store(settings: Settings, shape: Shape, kafka: KafkaFacts | None) -> list[Finding]:
     """Everything about the recovery stores of one flow, and Kafka's offsets against them."""
-    folder = settings.data / "recovery" / shape.flow
-    cells = find_cells(folder)
-    if not cells and not (folder / MANIFEST).exists():
+    home = Home(settings.data, shape.flow)
+    if not home.manifest_file.exists() and not find_cells(home.stores):
         return [ok(name, "nothing is saved yet: the first start makes it") for name in NAMES]
-    manifest, verdict = check_shape(folder / MANIFEST, shape)
-    cells = _counting(cells, manifest)
-    parts, stores = check_parts(cells, manifest)
-    locks = [settings.data / "run" / shape.flow / "lock", *(cell.folder / "lock" for cell in cells)]
+    manifest, verdict = check_shape(home, shape)
+    if manifest is None:
+        return [verdict, *not_checked(NAMES[1:], "what the stores were made for cannot be read")]
+    # Stores for another number of cells are left over; the next start removes them.
+    folders = [home.store(Cell(number, manifest.cells)) for number in range(manifest.cells)]
+    parts, stores = check_parts(folders)
+    locks = [home.run / "lock", *(folder / "lock" for folder in folders)]
     found = [verdict, parts, check_use(locks)]
     if stores is None:
         return [*found, *not_checked(NAMES[3:], "the stores cannot be read")]
@@ -73,58 +76,50 @@ def check_store(settings: Settings, shape: Shape, kafka: KafkaFacts | None) -> l
     ]
 
 
-def check_shape(path: Path, shape: Shape) -> tuple[Mapping[str, Any], Finding]:
-    """Check whether the store was made for this flow, its lanes and its steps."""
+def check_shape(home: Home, shape: Shape) -> tuple[Manifest | None, Finding]:
+    """Check whether the stores were made for this flow, its lanes and its steps."""
     name = "store_shape"
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        return {}, fail(name, f"stores without {MANIFEST}", f"{_RESTORE}, or {_ANEW}")
-    except (OSError, msgspec.MsgspecError):
-        return {}, fail(name, f"{MANIFEST} cannot be read", f"{_RESTORE}, or {_ANEW}")
-    wanted = {"flow": shape.flow, "lanes": shape.lanes, "steps": list(shape.steps)}
+        manifest = home.read_manifest()
+    except AirsideError as err:
+        return None, of_error(name, err)
+    if manifest is None:
+        found = f"stores without {home.manifest_file.name}"
+        return None, fail(name, found, f"{_RESTORE}, or {_ANEW}")
+    wanted = {"flow": shape.flow, "lanes": shape.lanes, "steps": tuple(shape.steps)}
     differences = [
-        f"{part} {_text(manifest.get(part))}, expected {_text(value)}"
+        f"{part} {_text(getattr(manifest, part))}, expected {_text(value)}"
         for part, value in wanted.items()
-        if manifest.get(part) != value
+        if getattr(manifest, part) != value
     ]
     if differences:
         do = "start as it was made (AIRSIDE_LANES, the release before), or " + _ANEW
         return manifest, fail(name, "; ".join(differences), do)
     found = f"made for {shape.lanes} lanes and the {len(shape.steps)} steps of this release"
-    return manifest, ok(name, found)
+    return manifest, ok(name, f"{found}; cells: {manifest.cells}")
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _counting(cells: list[Cell], manifest: Mapping[str, Any]) -> list[Cell]:
-    """The cells that the manifest speaks of; others are left over and removed by the next start."""
-    count = manifest.get("cells")
-    return [cell for cell in cells if count is None or cell.of == count]
+def check_parts(folders: Sequence[Path]) -> tuple[Finding, Stores | None]:
+    """Check whether every file of every store is there, whole, and from the same moment.
 
-
-def check_parts(
-    cells: Sequence[Cell], manifest: Mapping[str, Any]
-) -> tuple[Finding, Stores | None]:
-    """Check whether every file of every store is there, whole, and from the same moment."""
+    A cell whose store is empty begins at the beginning, and says nothing: so this has to.
+    """
     name = "store_parts"
     faults: list[str] = []
-    count = manifest.get("cells", cells[0].of if cells else 1)
-    here = {cell.number for cell in cells}
-    faults += [f"no store of cell {cell} of {count}" for cell in range(count) if cell not in here]
     stores: dict[str, Store] = {}
-    for cell in cells:
+    for folder in folders:
         try:
-            store = read_store(cell.folder)
+            store = read_store(folder)
         except AirsideError as err:
             faults.append(of_error(name, err).found)
             continue
-        stores[cell.folder.name] = store
-        missing = [f"{cell.folder.name}: no part-{part}.sqlite3" for part in store.missing]
-        old = [f"{cell.folder.name}: part {part} is newer than others" for part in store.too_old]
-        faults += missing + old
+        stores[folder.name] = store
+        faults += [f"{folder.name}: no part-{part}.sqlite3" for part in store.missing]
+        faults += [f"{folder.name}: part {part} is newer than others" for part in store.too_old]
     if faults:
         do = f"{_RESTORE}, all parts of the same moment; without one, {_ANEW}"
         return fail(name, "; ".join(faults[:_SHOWN_MAX]), do), None
@@ -236,7 +231,7 @@ def read_offsets(stores: Stores, shape: Shape) -> tuple[dict[Place, int], list[s
         if step_id == wanted and state is not None:
             seen.add(key)
             offsets.update(read_lane(state)["next"])
-    every = [lanes.lane_key(lane) for lane in range(shape.lanes)]
+    every = [lane_key(lane) for lane in range(shape.lanes)]
     return offsets, [key for key in every if seen and key not in seen]
 
 

@@ -49,7 +49,7 @@ class Rig:
 
     def doctor(self, folder: Path | None = None) -> Checks:
         """Run it, with a copy of the data folder if one is given; all but what is well."""
-        environment = dict(self.ingest._environment)
+        environment = dict(self.ingest.environment)
         if folder is not None:
             environment["AIRSIDE_DATA"] = str(folder)
         command = [sys.executable, "-m", "flows", "doctor", "--json"]
@@ -123,6 +123,11 @@ def test_doctor_finds_what_is_broken_and_nothing_else(
     stores = {path: path.read_bytes() for path in sorted((tmp_path / "recovery").rglob("*.sql*"))}
     assert {} == rig.doctor()
     assert stores == {path: path.read_bytes() for path in (tmp_path / "recovery").rglob("*.sql*")}
+
+    rescale = [sys.executable, "-m", "flows", "rescale", "ingest", "--cells", "2"]
+    subprocess.run(rescale, cwd=ROOT, env=rig.ingest.environment, check=True, timeout=60)
+    assert only_part(tmp_path).parent.name == "cell-0-of-2"
+    assert {} == rig.doctor()
 
     break_stores(rig)
     break_tables(rig)

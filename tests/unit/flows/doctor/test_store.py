@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import pickle
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,12 +17,13 @@ from bytewax.recovery import init_db_dir
 
 from connectors.kafka.survey import Cluster, Place, Span, TopicFacts
 from flows.doctor.check_kafka import KafkaFacts
-from flows.doctor.check_store import MANIFEST, NAMES, NULL_ROWS_MAX, Shape, check_store
+from flows.doctor.check_store import NAMES, NULL_ROWS_MAX, Shape, check_store
 from flows.doctor.finding import Finding, State
 from flows.ingest import STEP_IDS
 from schemas.errors import TransientError
 from tests.messages import settings
 
+MANIFEST = "manifest.json"
 TOPIC = "ntf.requests.v1"
 SHAPE = Shape("ingest", 2, STEP_IDS)
 EPOCH = 9
@@ -79,17 +81,17 @@ def make_store(folder: Path, lanes: dict[int, int], parts: int = 1) -> None:
 
 
 def write_manifest(folder: Path, **changes: Any) -> None:
-    shape = {"flow": "ingest", "lanes": 2, "steps": list(STEP_IDS)}
+    shape = {"flow": "ingest", "lanes": 2, "steps": STEP_IDS, "cells": 1, "generation": 3}
     (folder / MANIFEST).write_text(json.dumps({**shape, **changes}))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A store without cells: lane 0 goes on at offset 40, lane 1 at 50."""
+    """The store of a single cell: lane 0 goes on at offset 40, lane 1 at 50."""
     folder = tmp_path / "recovery" / "ingest"
-    make_store(folder, {0: 40, 1: 50})
+    make_store(folder / "cell-0-of-1", {0: 40, 1: 50})
     write_manifest(folder)
-    return folder
+    return folder / "cell-0-of-1"
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def cells(tmp_path: Path) -> Path:
     folder = tmp_path / "recovery" / "ingest"
     make_store(folder / "cell-0-of-2", {0: 40})
     make_store(folder / "cell-1-of-2", {1: 50})
-    write_manifest(folder, cells=2, generation=3)
+    write_manifest(folder, cells=2)
     return folder
 
 
@@ -135,43 +137,35 @@ def test_good_cells_pass_and_leftovers_do_not_matter(tmp_path: Path, cells: Path
 
 
 def test_a_cell_that_is_gone_is_named(tmp_path: Path, cells: Path) -> None:
-    for path in (cells / "cell-1-of-2").iterdir():
-        path.unlink()
-    (cells / "cell-1-of-2").rmdir()
+    shutil.rmtree(cells / "cell-1-of-2")
     found = examine(tmp_path)
 
-    assert State.FAIL is found["store_parts"].state
-    assert "no store of cell 1 of 2" == found["store_parts"].found
+    after = ("store_states", "store_offsets", "store_size")
+    assert {"store_parts": State.FAIL, **dict.fromkeys(after, State.NOT_CHECKED)} == states(found)
+    assert '"cell-1-of-2": found no file part-' in found["store_parts"].found
+    assert "from a backup" in found["store_parts"].do
 
 
-def test_cells_without_their_files_fail(tmp_path: Path, cells: Path) -> None:
-    for cell in ("cell-0-of-2", "cell-1-of-2"):
-        (cells / cell / "part-0.sqlite3").unlink()
-    found = examine(tmp_path)
-
-    assert State.FAIL is found["store_parts"].state
-    assert "no file part-" in found["store_parts"].found
-
-
-def test_a_manifest_without_any_store_fails(tmp_path: Path, store: Path) -> None:
+def test_a_store_that_is_empty_fails(tmp_path: Path, store: Path) -> None:
     (store / "part-0.sqlite3").unlink()
     found = examine(tmp_path)
 
-    assert "no store of cell 0 of 1" == found["store_parts"].found
-    assert "from a backup" in found["store_parts"].do
-    after = ("store_states", "store_offsets", "store_size")
-    assert {"store_parts": State.FAIL, **dict.fromkeys(after, State.NOT_CHECKED)} == states(found)
+    assert State.FAIL is found["store_parts"].state
+    assert "found no file part-" in found["store_parts"].found
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"[]"])
+@pytest.mark.parametrize("content", [None, b"{", b"[]", b'{"flow": "ingest", "lanes": 2}'])
 def test_a_store_without_a_manifest_fails(
     tmp_path: Path, store: Path, content: bytes | None
 ) -> None:
-    (store / MANIFEST).unlink()
+    (store.parent / MANIFEST).unlink()
     if content is not None:
-        (store / MANIFEST).write_bytes(content)
+        (store.parent / MANIFEST).write_bytes(content)
+    found = examine(tmp_path)
 
-    assert {"store_shape": State.FAIL} == states(examine(tmp_path))
+    assert {"store_shape": State.FAIL, **dict.fromkeys(NAMES[1:], State.NOT_CHECKED)} == (
+        states(found)
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +174,7 @@ def test_a_store_without_a_manifest_fails(
 def test_a_store_that_was_made_otherwise_fails(
     tmp_path: Path, store: Path, change: dict[str, Any]
 ) -> None:
-    write_manifest(store, **change)
+    write_manifest(store.parent, **change)
     found = examine(tmp_path)
 
     assert {"store_shape": State.FAIL} == states(found)
@@ -189,13 +183,13 @@ def test_a_store_that_was_made_otherwise_fails(
 
 def test_a_part_that_is_gone_fails(tmp_path: Path) -> None:
     folder = tmp_path / "recovery" / "ingest"
-    make_store(folder, {0: 40, 1: 50}, parts=3)
+    make_store(folder / "cell-0-of-1", {0: 40, 1: 50}, parts=3)
     write_manifest(folder)
     assert {} == states(examine(tmp_path))
-    (folder / "part-2.sqlite3").unlink()
+    (folder / "cell-0-of-1" / "part-2.sqlite3").unlink()
     found = examine(tmp_path)["store_parts"]
 
-    assert (State.FAIL, "ingest: no part-2.sqlite3") == found[1:3]
+    assert (State.FAIL, "cell-0-of-1: no part-2.sqlite3") == found[1:3]
 
 
 def test_parts_of_different_moments_fail(tmp_path: Path, store: Path) -> None:
@@ -203,7 +197,7 @@ def test_parts_of_different_moments_fail(tmp_path: Path, store: Path) -> None:
         part.execute("INSERT INTO commits (part_index, commit_epoch) VALUES (0, 12)")
     found = examine(tmp_path)["store_parts"]
 
-    assert (State.FAIL, "ingest: part 0 is newer than others") == found[1:3]
+    assert (State.FAIL, "cell-0-of-1: part 0 is newer than others") == found[1:3]
     assert "same moment" in found.do
 
 
@@ -215,7 +209,7 @@ def test_a_damaged_file_fails(tmp_path: Path, store: Path) -> None:
     assert State.NOT_CHECKED is found["store_offsets"].state
 
 
-@pytest.mark.parametrize("place", ["recovery/ingest/lock", "run/ingest/lock"])
+@pytest.mark.parametrize("place", ["recovery/ingest/cell-0-of-1/lock", "run/ingest/lock"])
 @pytest.mark.usefixtures("store")
 def test_a_store_in_use_is_a_warning_and_its_lock_is_left(tmp_path: Path, place: str) -> None:
     lock = tmp_path / place

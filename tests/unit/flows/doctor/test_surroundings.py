@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,21 @@ def test_good_settings_pass() -> None:
 
     assert {State.OK} == {finding.state for finding in found}
     assert policy is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({"crash_at": "rescaling"}, "AIRSIDE_CRASH_AT"),
+        ({"watchdog_s": 60}, "AIRSIDE_WATCHDOG_S"),
+        ({"epoch_s": 30.5}, "AIRSIDE_KAFKA__TRANSACTION_S_MAX"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_a_warning(more: dict[str, Any], word: str) -> None:
+    found = check_setup.check_settings(settings(**more))
+
+    assert State.WARN is found.state
+    assert word in found.do
 
 
 def test_a_policy_that_is_not_there_or_fails_its_tests_fails(tmp_path: Path) -> None:
