@@ -50,6 +50,10 @@ up *ARGS:
 migrate *ARGS:
     {{ bin }}/airside migrate "$@"
 
+# Look before a start: what would stop it, and what to do about it
+doctor *ARGS:
+    {{ bin }}/airside doctor "$@"
+
 # Run one dataflow, for example `just run ingest`
 run FLOW *ARGS:
     {{ bin }}/airside run "$@"

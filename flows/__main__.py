@@ -77,6 +77,10 @@ def _add_data_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _add_check_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = some.add_parser("doctor", help="look before a start: what would stop it, what to do")
+    doctor.add_argument("flow", choices=["ingest"], nargs="?", default="ingest")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(act=commands.doctor)
     policy = some.add_parser("policy", help="look after the policy file")
     policy.add_argument("what", choices=["check"])
     policy.add_argument("file", type=Path, nargs="?", help="default: the one in force")

@@ -194,6 +194,20 @@ def list_codes(_options: Namespace) -> int:
     return 0
 
 
+def doctor(options: Namespace) -> int:
+    """Print what a start of a flow would meet; 1 when something would stop it."""
+    from flows.doctor.examine import examine  # noqa: PLC0415 - starts quicker without
+    from flows.doctor.show import table_of, verdict_of  # noqa: PLC0415 - the same
+
+    report = examine(options.flow)
+    if options.json:
+        sys.stdout.buffer.write(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        _console.print(table_of(report), soft_wrap=False)
+        say(verdict_of(report))
+    return 0 if report.passed else 1
+
+
 def demo(options: Namespace) -> int:
     """Run the whole of Airside here for a while; see `flows.demo`."""
     from flows.demo import run_demo  # noqa: PLC0415 - starts quicker without
