@@ -18,7 +18,7 @@ from flows.reconcile.findings import State
 from flows.reconcile.job import ClickHouseStore, Wish, reconcile
 from schemas.blocks import Rows
 from schemas.errors import ConfigError, PermanentError
-from tests.messages import HOUR_MS, NOW_MS, delivered
+from tests.messages import HOUR_MS, NOW_MS, delivered, with_body
 from tests.reconcile_world import (
     BOUNDS,
     DELIVERIES,
@@ -274,13 +274,16 @@ def test_latencies_fall_into_the_same_buckets_here_and_there(client: Client) -> 
     assert all(histogram)
 
 
-def test_a_cell_is_left_alone_when_its_newest_record_is_older_than_asked(
-    client: Client, worker: Worker
-) -> None:
-    damage(client, "n + 2 AS n", DELIVERIES)
+def test_a_cell_is_left_alone_when_its_newest_record_is_older_than_asked(client: Client) -> None:
+    worker = Worker(client)
+    recent = old(2)._replace(recorded_ms=NOW_MS - HOUR_MS)
+    worker.take(old(1), with_body(recent, campaign="autumn"))
+    worker.close_the_past()
+    damage(client, "n + 2 AS n", f"w = {OLD_S}")
 
     report = run(client, Wish(repair=True, since_s=29 * 3_600))
-    assert (4, 0, 0) == (report.minutes.compared, report.minutes.differing, report.hours.compared)
+    assert [(OLD_S, 0, "n", 1, 3, State.REPAIRED)] == told(report)
+    assert (5, 0) == (report.minutes.compared, report.hours.compared)
 
 
 def test_a_cell_whose_first_facts_may_have_expired_is_never_lowered(

@@ -145,7 +145,7 @@ def test_a_repeat_explains_the_fact_that_it_replaced(client: Client) -> None:
 
 def test_runs_with_rows_older_than_asked_are_not_judged(client: Client) -> None:
     worker = Worker(client)
-    worker.take(*(old(number) for number in range(1, 4)))
+    worker.take(*(old(number) for number in range(1, 4)), delivered(4))
     client.command("DELETE FROM facts WHERE off = 1")
     book(client, part=0, run_at=1, n=0)
 
