@@ -66,6 +66,10 @@ demo *ARGS:
 replay FILE *ARGS:
     {{ bin }}/airside replay "$@"
 
+# Compare facts with rollups and books, for example `just reconcile --repair`
+reconcile *ARGS:
+    {{ bin }}/airside reconcile "$@"
+
 # Pin all dependencies anew, with hashes and without addresses
 lock:
     {{ lock }} --group build -o requirements.lock

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
+from typing import Final
 
 from flows import commands
 from flows.log import set_up_log
 from schemas.errors import AirsideError
+from schemas.policy import SPAN, seconds_of
+
+WATCH_S_MAX: Final = 86_400
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -21,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_stack_commands(some)
     _add_data_commands(some)
     _add_check_commands(some)
+    _add_reconcile_command(some)
     return parser
 
 
@@ -91,6 +97,39 @@ def _add_check_commands(some: argparse._SubParsersAction[argparse.ArgumentParser
     unseal.set_defaults(act=commands.unseal)
     codes = some.add_parser("codes", help="list the refusal codes")
     codes.set_defaults(act=commands.list_codes)
+
+
+def _add_reconcile_command(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = some.add_parser("reconcile", help="compare facts with rollups and books, and repair")
+    parser.add_argument("--repair", action="store_true", help="write closed cells anew")
+    parser.add_argument("--closed", action="store_true", help="leave out what is still written to")
+    parser.add_argument(
+        "--since",
+        type=_span,
+        metavar="SPAN",
+        help="compare what has newer records, for example 36h (default: lateness and one day)",
+    )
+    parser.add_argument(
+        "--any-loss", action="store_true", help="repair however many events go from the rollups"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a run")
+    parser.add_argument("--watch", type=_seconds, metavar="SECONDS", help="again and again")
+    parser.set_defaults(act=commands.reconcile)
+
+
+def _span(text: str) -> int:
+    if not re.fullmatch(SPAN, text):
+        message = "expected a number with s, m, h or d"
+        raise argparse.ArgumentTypeError(message)
+    return seconds_of(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= WATCH_S_MAX:
+        message = f"expected 1 to {WATCH_S_MAX}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
 
 
 def main(argv: list[str] | None = None) -> int:

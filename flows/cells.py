@@ -190,12 +190,24 @@ def owned(home: Home, shape: Manifest) -> Iterator[Manifest]:
         found = home.read_manifest()
         if found is not None:
             compare(found, shape)
+        else:
+            _make_stores(home, shape)
         manifest = msgspec.structs.replace(
             shape, generation=1 if found is None else found.generation + 1
         )
         home.write_manifest(manifest)
         remove_others(home, manifest)
         yield manifest
+
+
+def _make_stores(home: Home, shape: Manifest) -> None:
+    """Make the stores of a flow that never ran here: without a manifest nothing else counts."""
+    for number in range(shape.cells):
+        folder = home.store(Cell(number, shape.cells))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        init_db_dir(folder, RECOVERY_PARTS)
+        _log.info("store_made", flow=home.flow_id, store=folder.name)
 
 
 def remove_others(home: Home, manifest: Manifest) -> None:
@@ -233,9 +245,10 @@ def _text(value: Any) -> str:
 def opened_store(
     home: Home, cell: Cell, *, generation: int, wait_s_max: float = 0.0
 ) -> Iterator[RecoveryConfig]:
-    """Open a cell's recovery store for this process alone, and make it at the first start.
+    """Open a cell's recovery store for this process alone.
 
-    Errors: ConfigError when the flow is in another generation by now, or another process has it.
+    Errors: ConfigError when the flow is in another generation by now, another process has it, or
+    it is gone.
     """
     folder = home.store(cell)
     name = f"{home.flow_id}/{cell.name}"
@@ -252,8 +265,14 @@ def opened_store(
                 hint="start the flow with `airside run`, which starts its cells",
             )
         if not any(folder.glob("part-*.sqlite3")):
-            init_db_dir(folder, RECOVERY_PARTS)
-            _log.info("store_made", flow=home.flow_id, store=cell.name)
+            raise ConfigError(
+                do="open",
+                kind="recovery store",
+                name=name,
+                found="no files part-*.sqlite3",
+                expected="the state of this cell's lanes",
+                hint="restore the folder from a backup, or start from an empty data folder",
+            )
         yield RecoveryConfig(folder, backup_interval=timedelta(0))
 
 

@@ -257,3 +257,19 @@ def convert(options: Namespace) -> int:
         log=options.log,
         delimiter=options.delimiter,
     )
+
+
+def reconcile(options: Namespace) -> int:
+    """Compare facts with rollups and books, and repair closed cells if asked."""
+    from flows.reconcile.job import Wish  # noqa: PLC0415 - starts quicker without
+    from flows.reconcile.watch import run_reconcile  # noqa: PLC0415 - the same
+
+    wish = Wish(
+        since_s=options.since,
+        repair=options.repair,
+        closed_only=options.closed,
+        any_loss=options.any_loss,
+    )
+    return run_reconcile(
+        read_settings(), wish, watch_s=options.watch, as_json=options.json, console=_console
+    )

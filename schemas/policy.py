@@ -24,7 +24,8 @@ _UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": _DAY_S}
 
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 ClassName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,19}$")]
-Span = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
+SPAN: Final = r"^[1-9][0-9]{0,5}[smhd]$"
+Span = Annotated[str, Field(pattern=SPAN)]
 
 
 class Training(IntEnum):
@@ -180,6 +181,11 @@ class Policy(_Part):
                 found.add(name)
                 todo += self.classes[name].implies
         return frozenset(found)
+
+    def shortest_retention_s(self) -> int:
+        """The least time that any message is kept. Units: seconds."""
+        spans = [self.defaults.retention, *(rule.retention for rule in self.rules)]
+        return min(seconds_of(span) for span in spans if span)
 
     def decide(self, names: frozenset[str], purpose: str) -> Decision:
         """Say where a ticket with these classes and this purpose goes.

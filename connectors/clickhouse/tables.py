@@ -103,6 +103,22 @@ TABLES: Final[dict[str, Table]] = {
         ),
         key=("w", "event_type", "campaign", "channel", "class", "currency", "lane"),
     ),
+    "rollup_floors": Table(
+        pa.schema([("lane", pa.uint16()), ("floor", _MS), ("ver", pa.uint64())]), key=("lane",)
+    ),
+    "reconciliations": Table(
+        pa.schema(
+            [
+                ("at", _MS),
+                ("scope", _TEXT),
+                ("compared", pa.uint64()),
+                ("differing", pa.uint64()),
+                ("repaired", pa.uint64()),
+                ("open", pa.uint64()),
+                ("remaining", pa.uint64()),
+            ]
+        )
+    ),
     "fates": Table(
         pa.schema(
             [

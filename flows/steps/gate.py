@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from flows.steps.close_cells import ClosedCells
 from flows.steps.count_fates import RUN, Ledger, Tally
 from flows.steps.deduplicate import Memory, Sight
 from flows.steps.enrich import ProfileTable
@@ -70,6 +71,7 @@ class LaneGate:
         self.rollup = Rollup()
         self.ledger = Ledger()
         self.limit = QuarantineLimit(rules.limit)
+        self.closed = ClosedCells()
         self._newest: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], int] = {}
         self._floor_minute = 0
@@ -258,6 +260,7 @@ class LaneGate:
         counts[Door.ROUTED, ""] += len(accepted)
         if tally:
             rows.append(self.ledger.enter(raw.topic, tally, lane=raw.lane))
+            rows += self.closed.rows(raw.lane)
         return Outputs(raw.lane, raw.topic, records, rows, dict(counts))
 
     def _roll_up(self, events: list[Accepted], lane: int) -> Rows:
@@ -284,6 +287,7 @@ class LaneGate:
 
     def dump(self) -> bytes:
         """The lane's state as bytes with a version number; a copy, whatever follows."""
+        self.closed.keep(self._floor_minute)
         return msgspec.msgpack.encode(
             {
                 "version": STATE_VERSION,
@@ -314,6 +318,7 @@ class LaneGate:
         self._newest = {(topic, part): at for topic, part, at in state["newest"]}
         self._next = {(topic, part): offset for topic, part, offset in state["next"]}
         self._floor_minute = state["floor_minute"]
+        self.closed.keep(self._floor_minute)
         self._refused_profiles = dict.fromkeys(map(tuple, state["refused_profiles"]))
 
 

@@ -36,6 +36,7 @@ class FakeTables:
         "quarantine": ("topic", "part", "off"),
         "rollup_1m_lanes": ("w", "event_type", "campaign", "channel", "class", "currency", "lane"),
         "fates": ("topic", "part", "run", "door", "code", "source", "lane"),
+        "rollup_floors": ("lane",),
     }
 
     def __init__(self) -> None:

@@ -1,0 +1,1 @@
+"""Reconcile: compare facts with rollups and with the books, report and repair."""

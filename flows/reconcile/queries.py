@@ -1,0 +1,134 @@
+"""The questions that reconciliation asks ClickHouse; values are always parameters."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FLOORS: Final = "SELECT lane, toUnixTimestamp(floor) FROM rollup_floors FINAL"
+
+LANES: Final = """SELECT lane, countIf(part % {lanes:UInt32} != lane) FROM fates GROUP BY lane"""
+
+HOURS: Final = """SELECT toUnixTimestamp(hour), sum(rows) FROM
+(
+    SELECT toStartOfHour(w) AS hour, count() AS rows
+    FROM rollup_1m_lanes WHERE recorded_at >= {since_s:UInt32} GROUP BY hour
+    UNION ALL
+    SELECT toStartOfHour(event_time) AS hour, count() AS rows
+    FROM facts WHERE recorded_at >= fromUnixTimestamp({since_s:UInt32}) GROUP BY hour
+)
+GROUP BY hour ORDER BY hour LIMIT {hours_max:UInt32}"""
+"""Hours of event time with a cell whose newest record is recent, and about how many rows each."""
+
+CELLS: Final = """WITH
+    toStartOfMinute(event_time) AS minute,
+    toUnixTimestamp64Milli(recorded_at) - toUnixTimestamp64Milli(event_time) AS latency_ms,
+    bitCount(roundToExp2(toUInt64(greatest(latency_ms, 1))) - 1) + 1 AS bits,
+    if(latency_ms <= 0, 0, least(31, bits)) AS bucket,
+    parts AS
+    (
+        SELECT minute AS w, event_type, campaign, channel, class, currency,
+            toUInt16(part % {lanes:UInt32}) AS lane, toUInt8(bucket) AS b, count() AS c,
+            sum(amount_minor) AS amount, max(recorded_at) AS newest
+        FROM facts FINAL
+        WHERE event_time >= fromUnixTimestamp({from_s:UInt32})
+            AND event_time < fromUnixTimestamp({until_s:UInt32})
+        GROUP BY ALL
+    ),
+    counted AS
+    (
+        SELECT w, event_type, campaign, channel, class, currency, lane, 1 AS wanted,
+            sum(c) AS n, sum(amount) AS amount_minor,
+            sumForEach(arrayMap(at -> if(at = b, c, 0), range(32))) AS latency_hist,
+            toUInt32(toUnixTimestamp(max(newest))) AS recorded_s, toUInt64(0) AS ver
+        FROM parts GROUP BY w, event_type, campaign, channel, class, currency, lane
+        UNION ALL
+        SELECT w, event_type, campaign, channel, class, currency, lane, 0 AS wanted,
+            n, amount_minor, latency_hist, toUnixTimestamp(recorded_at) AS recorded_s, ver
+        FROM rollup_1m_lanes FINAL
+        WHERE w >= {from_s:UInt32} AND w < {until_s:UInt32}
+    ),
+    cells AS
+    (
+        SELECT w, event_type, campaign, channel, class, currency, lane,
+            sumIf(n, wanted = 1) AS facts_n, sumIf(n, wanted = 0) AS rollup_n,
+            sumIf(amount_minor, wanted = 1) AS facts_amount,
+            sumIf(amount_minor, wanted = 0) AS rollup_amount,
+            anyIf(latency_hist, wanted = 1) AS facts_hist,
+            anyIf(latency_hist, wanted = 0) AS rollup_hist,
+            max(recorded_s) AS newest_s, max(ver) AS version,
+            facts_n != rollup_n OR facts_amount != rollup_amount
+                OR arrayResize(facts_hist, 32) != arrayResize(rollup_hist, 32)
+                OR length(rollup_hist) > 32 AS differs
+        FROM counted GROUP BY w, event_type, campaign, channel, class, currency, lane
+        HAVING newest_s >= {since_s:UInt32}
+    )
+SELECT toUnixTimestamp(toStartOfHour(w)) AS hour_s, count(), countIf(differs), sum(rollup_n),
+    groupArrayIf({differences_max:UInt32})(
+        (toUnixTimestamp(w), toString(event_type), toString(campaign), toString(channel),
+            toString(class), toString(currency), lane, newest_s, version,
+            facts_n, facts_amount, arrayResize(facts_hist, 32), rollup_n, rollup_amount),
+        differs)
+FROM cells GROUP BY hour_s ORDER BY hour_s
+SETTINGS do_not_merge_across_partitions_select_final = 1"""
+
+HOURS_AS_READ: Final = """SELECT hour_s, currency,
+    sum(facts_n), sum(rollup_n), sum(facts_amount), sum(rollup_amount)
+FROM
+(
+    SELECT toUnixTimestamp(toStartOfHour(event_time)) AS hour_s, toString(currency) AS currency,
+        count() AS facts_n, 0 AS rollup_n, sum(amount_minor) AS facts_amount, 0 AS rollup_amount
+    FROM facts FINAL
+    WHERE event_time >= fromUnixTimestamp({from_s:UInt32})
+        AND event_time < fromUnixTimestamp({until_s:UInt32})
+    GROUP BY ALL
+    UNION ALL
+    SELECT toUnixTimestamp(toStartOfHour(w)) AS hour_s, toString(currency) AS currency,
+        0 AS facts_n, sum(n) AS rollup_n, 0 AS facts_amount, sum(amount_minor) AS rollup_amount
+    FROM rollup_1m
+    WHERE w >= {from_s:UInt32} AND w < {until_s:UInt32}
+    GROUP BY ALL
+)
+GROUP BY hour_s, currency ORDER BY hour_s, currency
+SETTINGS do_not_merge_across_partitions_select_final = 1"""
+"""Hours as analysts read them, through the view; a second way, apart from the lanes' cells."""
+
+BOOKS: Final = """WITH
+    entries AS
+    (
+        SELECT toString(topic) AS topic, part, run, toString(door) AS door, toString(code) AS code,
+            n AS booked, 0 AS found, 0 AS held, 0 AS old
+        FROM fates FINAL
+        UNION ALL
+        SELECT toString(topic), part, intDiv(off, {run:UInt32}), 'routed', '',
+            0, uniqExact(off), 0, countIf(recorded_at < fromUnixTimestamp({since_s:UInt32}))
+        FROM facts GROUP BY ALL
+        UNION ALL
+        SELECT toString(topic), part, intDiv(off, {run:UInt32}), 'routed', '', 0, 0, count(), 0
+        FROM facts FINAL WHERE recorded_at >= fromUnixTimestamp({since_s:UInt32}) GROUP BY ALL
+        UNION ALL
+        SELECT toString(topic), part, intDiv(off, {run:UInt32}), toString(door), toString(code),
+            0, uniqExact(off), uniqExact(off),
+            countIf(recorded_at < fromUnixTimestamp({since_s:UInt32}))
+        FROM quarantine GROUP BY ALL
+    ),
+    lines AS
+    (
+        SELECT topic, part, run, door, code,
+            sum(booked) AS booked, sum(found) AS found, sum(held) AS held, sum(old) AS old
+        FROM entries GROUP BY topic, part, run, door, code
+    ),
+    spans AS
+    (
+        SELECT topic, part, max(run) AS last_run,
+            if(countIf(found > old) = 0, last_run + 1,
+                greatest(minIf(run, found > old), maxIf(run + 1, old > 0))) AS first_run
+        FROM lines GROUP BY topic, part
+    )
+SELECT count(), countIf(booked != held),
+    groupArrayIf({differences_max:UInt32})(
+        (topic, part, run, door, code, booked, found, held, run = last_run), booked != held)
+FROM lines JOIN spans USING (topic, part)
+WHERE run >= first_run
+SETTINGS do_not_merge_across_partitions_select_final = 1"""
+"""The books against the offsets of stored rows: `found` counts rows that a repeat replaced, as
+long as they are not merged away; `held` does not."""

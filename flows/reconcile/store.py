@@ -1,0 +1,45 @@
+"""What reconciliation is told, and the tables it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from schemas.blocks import Rows
+
+
+class Store(Protocol):
+    """Reads and writes tables; both return when ClickHouse answered, or raise."""
+
+    def read(
+        self, query: str, parameters: Mapping[str, Any], *, name: str
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a query; `name` says in errors what they are."""
+
+    def write(self, rows: Rows) -> None:
+        """Write rows durably."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What one run is to do.
+
+    Units: seconds since 1970. `since_s`: cells with no newer record are left alone;
+    `kept_since_s`: no fact of a later minute can have expired; `closed_until_s`: no lane writes
+    a cell of an earlier minute any more.
+    Shapes: `floors_s` by lane, the first minute that this lane may still write.
+    """
+
+    lanes: int
+    since_s: int
+    kept_since_s: int
+    floors_s: dict[int, int]
+    closed_until_s: int
+    repair: bool = False
+    closed_only: bool = False
+    any_loss: bool = False
+
+    def is_closed(self, lane: int, minute_s: int) -> bool:
+        """Tell whether the lane's worker writes this cell no more."""
+        return minute_s < self.floors_s.get(lane, 0)
