@@ -12,6 +12,8 @@ Place = tuple[str, int]
 VERSION: Final = 2
 """1 had the offsets of streams only; 2 has those of tables, too."""
 
+READABLE: Final = (1, VERSION)
+
 
 def read_state(resume: dict[str, Any] | None, lane: int) -> dict[Place, int]:
     """The next offset of each partition, from a snapshot of this release or an earlier one.
@@ -20,7 +22,7 @@ def read_state(resume: dict[str, Any] | None, lane: int) -> dict[Place, int]:
     """
     if resume is None:
         return {}
-    if resume["version"] not in (1, VERSION):
+    if resume["version"] not in READABLE:
         raise PermanentError(
             do="resume",
             kind="lane",

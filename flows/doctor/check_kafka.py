@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from connectors.clock import Clock
-from connectors.kafka.lanes import check_partitions
+from connectors.kafka.lane_state import check_partitions
 from connectors.kafka.survey import TRANSACTION_APIS, Cluster, KafkaSurvey, Place
 from flows.doctor.finding import Finding, fail, not_checked, of_error, ok, warn
 from flows.settings import Settings

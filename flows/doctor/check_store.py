@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from connectors.kafka import lanes
+from connectors.kafka import lane_state
 from connectors.kafka.survey import Cluster, Place, Span
 from connectors.lane_sink import lane_key
 from connectors.recovery import Store, find_cells, is_in_use, load_plain, read_store
@@ -16,7 +16,7 @@ from flows.cells import Cell, Home, Manifest
 from flows.doctor.check_kafka import KafkaFacts
 from flows.doctor.finding import Finding, fail, not_checked, of_error, ok, warn
 from flows.settings import Settings
-from flows.steps import gate
+from flows.steps.upgrade import STATE_VERSION, UPGRADES
 from schemas.errors import AirsideError, PermanentError
 
 NAMES: Final = (
@@ -143,9 +143,9 @@ def check_use(locks: Sequence[Path]) -> Finding:
 def check_states(stores: Stores, shape: Shape) -> Finding:
     """Check whether this release reads every saved state."""
     name = "store_states"
-    readers: Mapping[str, tuple[int, Callable[[bytes], int]]] = {
-        _READ: (lanes.STATE_VERSION, lambda state: int(read_lane(state)["version"])),
-        _GATE: (gate.STATE_VERSION, _gate_version),
+    readers: Mapping[str, tuple[tuple[int, ...], Callable[[bytes], int]]] = {
+        _READ: (lane_state.READABLE, lambda state: int(read_lane(state)["version"])),
+        _GATE: ((*UPGRADES, STATE_VERSION), _gate_version),
     }
     faults, foreign = [], []
     count = 0
@@ -162,8 +162,9 @@ def check_states(stores: Stores, shape: Shape) -> Finding:
         except AirsideError as err:
             faults.append(f"{step} {key}: {err.found}")
             continue
-        if found != wanted:
-            faults.append(f"{step} {key}: version {found}, expected {wanted}")
+        if found not in wanted:
+            known = " or ".join(map(str, wanted))
+            faults.append(f"{step} {key}: version {found}, expected {known}")
     if faults:
         do = f"run the release that wrote them, or {_RESTORE}; without both, {_ANEW}"
         return fail(name, "; ".join(faults[:_SHOWN_MAX]), do)
