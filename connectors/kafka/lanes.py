@@ -100,6 +100,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         """The lanes of this process, in the form that keys have too."""
         return [lane_key(lane) for lane in self.own]
 
+    @tells("read_lanes")
     def build_part(
         self, _step_id: str, for_part: str, resume_state: dict[str, Any] | None
     ) -> LanePartition:
@@ -348,6 +349,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         """At once while there is more to read, else in a moment."""
         return datetime.now(UTC) + _IDLE if self._idle else None
 
+    @tells("read_lanes")
     def snapshot(self) -> dict[str, Any]:
         """The next offsets of the streams; tables are read from their beginning again."""
         self._ended_epoch = True
