@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from connectors.tell import tells
+
 X = TypeVar("X")
 
 
@@ -35,10 +37,12 @@ class LaneSink(FixedPartitionedSink[X, None]):
         """The lanes of this process."""
         return [lane_key(lane) for lane in self.own]
 
+    @tells("route_to_lane")
     def part_fn(self, item_key: str) -> int:
         """The part of a lane's key: its place among the lanes of this process."""
         return self.own.index(int(item_key))
 
+    @tells("open_lane")
     def build_part(
         self, _step_id: str, for_part: str, resume_state: None
     ) -> StatefulSinkPartition[X, None]:

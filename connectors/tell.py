@@ -9,14 +9,15 @@ Source: research/engine section 2, fault (d).
 from __future__ import annotations
 
 import functools
+import pickle
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import structlog
 
-from schemas.errors import AirsideError
+from schemas.errors import AirsideError, PermanentError
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +45,36 @@ def tells(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return told
 
     return wrap
+
+
+def tell_pickling() -> None:
+    """Make the engine tell what it cannot exchange between processes.
+
+    It looks both functions up by name whenever an item, or state to be saved, is pickled, and
+    loses what they raise. So this replaces them for the process: for one of a cluster, no other.
+    """
+    for name in ("dumps", "loads"):
+        setattr(pickle, name, _told_pickling(getattr(pickle, name)))
+
+
+def _told_pickling(function: Callable[[Any], R]) -> Callable[[Any], R]:
+    @functools.wraps(function)
+    def told(item: Any, *args: Any, **kwargs: Any) -> R:
+        try:
+            return function(item, *args, **kwargs)
+        except Exception as err:  # an engine's frame is next, and it keeps nothing
+            error = PermanentError(
+                do="exchange",
+                kind="item",
+                name=type(item).__name__,
+                found=describe(err),
+                expected="one that survives pickling",
+                hint="run this flow in cells with `airside run`, and report this line",
+            )
+            tell("exchange", error)
+            raise error from err
+
+    return told
 
 
 def tell(step: str, err: BaseException) -> None:

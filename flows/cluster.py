@@ -1,8 +1,11 @@
 """Flows for Bytewax's own cluster: `python -m bytewax.run "flows.cluster:ingest()" -i 0 -a ...`.
 
 Every process of the cluster reads the same settings and gets SIGTERM to stop; the engine shares
-the lanes out. There is no supervisor: what runs the processes starts all of them again when one
-ends. The recovery store is the engine's option `-r`, made by `python -m bytewax.recovery`.
+the lanes out, so there are at most as many processes as lanes. There is no supervisor: what runs
+the processes starts all of them again when one ends. The recovery store is the engine's option
+`-r`, made by `python -m bytewax.recovery`.
+
+Items cross from one process to another pickled; all that they are made of is in `schemas`.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ import structlog
 from bytewax.dataflow import Dataflow
 
 from connectors.crash import arm
+from connectors.tell import tell_pickling
 from connectors.watchdog import Watchdog
 from flows.cells import Cell
 from flows.log import set_up_log
-from flows.run import Process, make_ingest
+from flows.run import Process, make_ingest, tune_garbage_collection
 from flows.settings import read_settings
 from flows.stop import Stop
 
@@ -24,6 +28,7 @@ _log = structlog.get_logger(__name__)
 def ingest() -> Dataflow:
     """The ingest flow for this process of a cluster, with its signals and its watchdog.
 
+    The watchdog also bounds how long this process waits for the others of its cluster.
     Errors: ConfigError, TransientError; they are in the log as well.
     """
     settings = read_settings()
@@ -31,8 +36,11 @@ def ingest() -> Dataflow:
     arm(settings.crash_at)
     stop = Stop()
     stop.listen()
+    stop.listen_from_aside()
     watchdog = Watchdog(limit_s=settings.watchdog_s)
     flow = make_ingest(settings, Process(Cell(), stop, watchdog.beat))
+    tell_pickling()
+    tune_garbage_collection()
     watchdog.start()
     _log.info("flow_started", flow="ingest", lanes=settings.lanes)
     return flow

@@ -61,6 +61,7 @@ class GateLogic(StatefulBatchLogic[CheckedBlock, Outputs, bytes]):
         crash_point("after_state")
         return outputs, False
 
+    @tells("pass_gate")
     def on_eof(self) -> tuple[list[Outputs], bool]:
         """Close nothing: the lane goes on at the next start."""
         return [], False
@@ -129,6 +130,7 @@ def build(
     policy = read_policy(settings)
     checker = make_checker(settings, policy)
 
+    @tells("pass_gate")
     def make_logic(resume: bytes | None) -> GateLogic:
         return GateLogic(make_gate(settings, policy), resume, watch)
 

@@ -14,7 +14,7 @@ import re
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -74,6 +74,7 @@ class Label(msgspec.Struct, frozen=True, gc=False, eq=False):
     """The part of a ticket that recurs: interned, so equal labels are one object.
 
     Shapes: `pairs` are its headers in canonical form; `identity` is a 64-bit hash of the source.
+    One that comes from another process is interned again.
     """
 
     type: str
@@ -92,6 +93,16 @@ class Label(msgspec.Struct, frozen=True, gc=False, eq=False):
     def class_text(self) -> str:
         """The class set as it stands in the header: sorted, joined by commas."""
         return ",".join(self.classes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the fields, to be interned where it is read."""
+        return intern_label, msgspec.structs.astuple(self)
+
+
+@lru_cache(maxsize=4_096)
+def intern_label(*fields: Any) -> Label:
+    """The one label of this process with these fields, in their order."""
+    return Label(*fields)
 
 
 class Ticket(msgspec.Struct, frozen=True, gc=False):

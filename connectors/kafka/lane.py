@@ -329,6 +329,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         """At once while there is more to read, else in a moment."""
         return datetime.now(UTC) + _IDLE if self._idle else None
 
+    @tells("read_lanes")
     def snapshot(self) -> dict[str, Any]:
         """The next offsets; tables are read from their beginning again, up to theirs."""
         self._ended_epoch = True

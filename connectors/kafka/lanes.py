@@ -16,6 +16,7 @@ from connectors.clock import Clock
 from connectors.kafka.client import client_config
 from connectors.kafka.lane import LanePartition
 from connectors.lane_sink import lane_key
+from connectors.tell import tells
 from schemas.blocks import RawBlock
 
 
@@ -85,6 +86,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         """The lanes of this process, in the form that keys have too."""
         return [lane_key(lane) for lane in self.own]
 
+    @tells("read_lanes")
     def build_part(
         self, _step_id: str, for_part: str, resume_state: dict[str, Any] | None
     ) -> LanePartition:

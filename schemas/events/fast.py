@@ -52,6 +52,7 @@ def derive(model: type[Strict]) -> type[msgspec.Struct]:
     """
     hints = get_type_hints(model, include_extras=True)
     namespace: dict[str, Any] = {name: None for name in COLUMNS if name not in model.model_fields}
+    namespace["__reduce__"] = _reduce_by(model)
     if model.exactly_one_of:
         namespace["__post_init__"] = _exactly_one(model.exactly_one_of)
     return msgspec.defstruct(
@@ -63,6 +64,20 @@ def derive(model: type[Strict]) -> type[msgspec.Struct]:
         gc=False,
         kw_only=True,
     )
+
+
+def _reduce_by(model: type[Strict]) -> Callable[[msgspec.Struct], tuple[Any, ...]]:
+    """Pickle a Struct by its model, which has a name that can be imported; the Struct has none."""
+
+    def reduce(struct: msgspec.Struct) -> tuple[Any, ...]:
+        return _restore, (model, msgspec.structs.astuple(struct))
+
+    return reduce
+
+
+def _restore(model: type[Strict], values: tuple[Any, ...]) -> msgspec.Struct:
+    """Build the Struct of a model from its fields in order; they were checked when decoded."""
+    return derive(model)(**dict(zip(model.model_fields, values, strict=True)))
 
 
 def _exactly_one(names: tuple[str, ...]) -> Callable[[msgspec.Struct], None]:

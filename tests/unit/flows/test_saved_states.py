@@ -26,7 +26,10 @@ def loaded(state: bytes) -> LaneGate:
 
 
 def told(outputs: list[Outputs]) -> list[Any]:
-    """All that came out, but for the sealed text of notices, which has a nonce."""
+    """All that came out, but for the sealed text of notices, which has a nonce, and for floors.
+
+    A floor is told one snapshot late, so a lane that was never saved tells none.
+    """
     found: list[Any] = []
     for output in outputs:
         rows = [
@@ -35,6 +38,7 @@ def told(outputs: list[Outputs]) -> list[Any]:
                 {n: getattr(c, "tolist", lambda c=c: c)() for n, c in part.columns.items()},
             )
             for part in output.rows
+            if part.table != "rollup_floors"
         ]
         records = [
             record._replace(value=record.value if record.topic.startswith("ntf.routed") else None)
