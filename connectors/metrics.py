@@ -50,6 +50,12 @@ PUBLISHED: Final = Counter(
     "Records handed to the producer, by topic. They are confirmed at the end of each epoch.",
     ["topic"],
 )
+STALL: Final = Histogram(
+    "airside_epoch_stall_seconds",
+    "Seconds in which a lane read nothing since an epoch was made durable. Near the epoch's own "
+    "length: longer epochs, fewer lanes a cell, or a faster ClickHouse.",
+    ["lane"],
+)
 EPOCHS: Final = Counter(
     "airside_epochs",
     "Epochs whose outputs a lane's sink confirmed. Standing still: nothing becomes durable.",

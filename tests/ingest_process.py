@@ -68,7 +68,7 @@ class IngestProcess:
     def start(self, *, started: str = STARTED) -> None:
         """Start it and wait until the flow is built and has its signals."""
         before = self.words().count(started)
-        self._spawn()
+        self.spawn()
         self.wait_for(started, before + 1)
 
     def wait_for(self, word: str, count: int) -> None:
@@ -79,7 +79,14 @@ class IngestProcess:
             assert self.is_running(), self.words()[-3_000:]
             time.sleep(0.05)
 
-    def _spawn(self) -> None:
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._child is not None
+        return self._child.pid
+
+    def spawn(self) -> None:
+        """Start it without waiting for anything."""
         assert self._child is None
         with self.log.open("ab") as out:
             self._child = subprocess.Popen(
@@ -92,7 +99,7 @@ class IngestProcess:
 
     def run_to_the_end(self, *, seconds_max: float = STOP_S_MAX) -> int:
         """Start and wait until it ends by itself; gives the exit code."""
-        self._spawn()
+        self.spawn()
         return self._ended(seconds_max)
 
     def stop(self) -> int:

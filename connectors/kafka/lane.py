@@ -28,7 +28,7 @@ from connectors.kafka.reach import Reach
 from connectors.kafka.resumption import Resumption
 from connectors.kafka.scout import Scout
 from connectors.lane_sink import lane_key
-from connectors.metrics import LAG
+from connectors.metrics import LAG, STALL
 from connectors.tell import tells
 from schemas.blocks import RawBlock
 
@@ -59,6 +59,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._looked_s = 0.0
         self._idle = False
         self._ended_epoch = False
+        self._saved_s = 0.0
         self._loading = bool(source.tables)
         self._places = self._places_of(self._count_partitions())
         self._order: OrderLog | None = None
@@ -169,6 +170,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         if self._ended_epoch:
             # The engine asks for more only once the epoch before is durable everywhere.
             self._ended_epoch = False
+            STALL.labels(str(self._lane)).observe(source.clock.steady_s() - self._saved_s)
             if self._order:
                 self._order.begin(self._reach.offsets)
             source.on_durable()
@@ -333,6 +335,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def snapshot(self) -> dict[str, Any]:
         """The next offsets; tables are read from their beginning again, up to theirs."""
         self._ended_epoch = True
+        self._saved_s = self._source.clock.steady_s()
         if self._order:
             self._order.sync()
         return dump_state(self._reach.offsets)

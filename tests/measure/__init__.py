@@ -1,0 +1,1 @@
+"""Figures of docs/guarantees.md, measured anew: `python -m tests.measure NAME`."""

@@ -1,0 +1,195 @@
+"""Measure on Apache Kafka and the embedded ClickHouse, and print one JSON line for each figure.
+
+Nothing is asserted but that the numbers add up: machines differ, and so do times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.request import urlopen
+
+from connectors.embedded.child import free_port
+from connectors.embedded.clickhouse import EmbeddedClickHouse
+from connectors.recovery import StateKey
+from connectors.recovery_write import write_store
+from flows.cells import Cell, Home
+from flows.ingest import make_gate, read_policy
+from flows.settings import Settings
+from schemas.rollup import Dimensions
+from tests.integration.test_ingest import Rig
+from tests.services_kafka import KafkaNode
+
+LANES: Final = 4
+LOOK_S: Final = 0.02
+START_S_MAX: Final = 300.0
+HISTOGRAM: Final = re.compile(r'airside_epoch_stall_seconds_(sum|count)\{lane="\d+"\} ([0-9.e+-]+)')
+
+
+@contextmanager
+def make_rig(**more: str) -> Iterator[Rig]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        kafka = stack.enter_context(KafkaNode(folder / "kafka"))
+        clickhouse = stack.enter_context(EmbeddedClickHouse(data_dir=folder, faults=True))
+        rig = Rig(folder, kafka.bootstrap_servers, clickhouse, "exactly_once")
+        rig.ingest.environment.update(more)
+        stack.callback(rig.close)
+        yield rig
+
+
+def say(name: str, **figures: Any) -> None:
+    sys.stdout.write(json.dumps({"figure": name, **figures}) + "\n")
+    sys.stdout.flush()
+
+
+def lane_state(settings: Settings, entries: int) -> bytes:
+    """A lane's state with so many remembered events, and a rollup cell for every tenth."""
+    gate = make_gate(settings, read_policy(settings))
+    now_ms = time.time_ns() // 1_000_000
+    for number in range(entries):
+        at_ms = now_ms - number * 3_000_000 // entries
+        event = number * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+        gate.memory.see(event=event, source=1, content=event ^ 7, purpose=0, now_ms=at_ms)
+    minute = now_ms // 60_000
+    cells = range(entries // 10)
+    changed = [
+        gate.rollup.number_of(Dimensions("ntf.delivery.delivered.v1", f"c{n}", "push", "PII", ""))
+        for n in range(100)
+    ]
+    gate.rollup.add(
+        minutes=[minute - n // 100 % 1_440 for n in cells],
+        numbers=[changed[n % 100] for n in cells],
+        amounts=[0] * len(cells),
+        buckets=[3] * len(cells),
+        recorded=[now_ms] * len(cells),
+    )
+    return gate.dump()
+
+
+def measure_restart(entries: int) -> None:
+    """From the start of the process to its first durable epoch, with so much state."""
+    with make_rig(AIRSIDE_LIMIT__WINDOW="20000") as rig:
+        rig.ingest.start()
+        assert rig.ingest.stop() == 0
+        state = lane_state(rig.ingest.settings, entries // LANES)
+        home = Home(rig.ingest.folder, "ingest")
+        states: dict[StateKey, bytes] = {
+            ("ingest.pass_gate", f"{lane:03d}"): pickle.dumps(state) for lane in range(LANES)
+        }
+        write_store(home.store(Cell()), states)
+        sign = home.sign(Cell())
+        times = []
+        for _ in range(3):
+            sign.unlink(missing_ok=True)
+            began_s = time.monotonic()
+            rig.ingest.spawn()
+            while not sign.exists():
+                assert time.monotonic() - began_s < START_S_MAX, rig.ingest.words()[-2_000:]
+                time.sleep(LOOK_S)
+            times.append(time.monotonic() - began_s)
+            rig.ingest.kill()
+        say(
+            "restart",
+            entries=entries,
+            state_bytes=len(state) * LANES,
+            first_durable_s=[round(seconds, 2) for seconds in times],
+        )
+
+
+def measure_stall(rate: int, seconds: int) -> None:
+    """How long lanes read nothing while an epoch is made durable, under a steady load."""
+    port = free_port()
+    with make_rig(AIRSIDE_METRICS_PORT=str(port), AIRSIDE_EPOCH_S="5") as rig:
+        with rig.sending(rig.world(rate * seconds), rate=rate):
+            rig.ingest.start()
+        rig.wait()
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        found: dict[str, float] = {"sum": 0.0, "count": 0.0}
+        for part, value in HISTOGRAM.findall(text):
+            found[part] += float(value)
+        assert rig.ingest.stop() == 0
+        report = rig.verify()
+        assert report.mismatches == 0, report.sentences
+        say(
+            "epoch_stall",
+            rate=rate,
+            epochs=int(found["count"] / LANES),
+            mean_ms=round(found["sum"] / found["count"] * 1_000, 1),
+        )
+
+
+def resident_mb(pid: int) -> float:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", text)
+    assert found is not None
+    return int(found[1]) / 1_024
+
+
+def measure_outage(minutes: float, rate: int) -> None:
+    """Memory of a worker while ClickHouse refuses everything, and the numbers afterwards."""
+    seconds = int(minutes * 60)
+    with make_rig(AIRSIDE_EPOCH_S="5") as rig:
+        world = rig.world(rate * (seconds + 60))
+        samples: list[float] = []
+        with rig.sending(world, rate=rate) as streaming:
+            rig.ingest.start()
+            assert streaming.wait(60)
+            time.sleep(10)
+            before = resident_mb(rig.ingest.pid)
+            rig.fault("refuse")
+            ends_s = time.monotonic() + seconds
+            while time.monotonic() < ends_s:
+                assert rig.ingest.is_running(), rig.ingest.words()[-2_000:]
+                samples.append(resident_mb(rig.ingest.pid))
+                time.sleep(2)
+            rig.fault("none")
+        rig.wait()
+        assert rig.ingest.stop() == 0
+        report = rig.verify()
+        say(
+            "clickhouse_outage",
+            minutes=minutes,
+            rate=rate,
+            sent=rig.truth.total,
+            mismatches=report.mismatches,
+            rss_before_mb=round(before),
+            rss_median_mb=round(statistics.median(samples)),
+            rss_max_mb=round(max(samples)),
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.measure", description=__doc__)
+    some = parser.add_subparsers(dest="what", required=True)
+    restart = some.add_parser("restart")
+    restart.add_argument("--entries", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    stall = some.add_parser("stall")
+    stall.add_argument("--rate", type=int, default=1_500)
+    stall.add_argument("--seconds", type=int, default=40)
+    outage = some.add_parser("outage")
+    outage.add_argument("--minutes", type=float, default=10.0)
+    outage.add_argument("--rate", type=int, default=500)
+    options = parser.parse_args()
+    if options.what == "restart":
+        for entries in options.entries:
+            measure_restart(entries)
+    elif options.what == "stall":
+        measure_stall(options.rate, options.seconds)
+    else:
+        measure_outage(options.minutes, options.rate)
+
+
+if __name__ == "__main__":
+    main()
