@@ -118,6 +118,7 @@ def make_record_sink(
         own=own,
         sources=sources,
         timeout_s=kafka.transaction_s_max,
+        step_s_max=kafka.delivery_s_max,
         extra=kafka.extra,
     )
 

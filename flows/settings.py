@@ -30,12 +30,14 @@ class KafkaSettings(_Group):
     queue_kbytes_max: int = Field(16_384, ge=1_024, le=1_048_576)
     # kibibytes that one lane may fetch ahead.
     delivery_s_max: float = Field(120.0, gt=0, le=3_600)
-    # seconds that one record may wait for the broker before the worker stops.
+    # seconds that one record, or one step of a transaction, may wait for the broker before the
+    # worker stops.
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     # exactly_once: routed records appear at the end of their epoch, once; needs Apache Kafka.
     # at_least_once: they appear at once, and may repeat after a crash.
-    transaction_s_max: float = Field(60.0, gt=1, le=900)
-    # seconds that one epoch's transaction may stay open: more than two epochs and a stall.
+    transaction_s_max: float = Field(900.0, gt=1, le=90_000)
+    # seconds that one epoch's transaction may stay open: at least two epochs and the wait for
+    # ClickHouse, at most the broker's transaction.max.timeout.ms.
     replication: int = Field(1, ge=1, le=9)
     # copies of each topic that `airside topics apply` creates.
     extra: dict[str, str] = {}
@@ -102,7 +104,7 @@ class Settings(BaseSettings):
     # seconds between durable points.
     watchdog_s: float = Field(180.0, ge=1, le=86_400)
     # seconds without a durable point after which a process ends itself, unless it waits for
-    # ClickHouse; more than a transaction may take.
+    # ClickHouse; more than a record may wait for the broker.
     drain_s_max: float = Field(120.0, ge=1, le=3_600)
     # seconds that a cell has to end when told to.
     restarts_max: int = Field(20, ge=0, le=1_000_000)
@@ -148,7 +150,7 @@ def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
             hint="correct or unset them",
         )
     try:
-        return Settings(**(overrides or {}))
+        settings = Settings(**(overrides or {}))
     except ValidationError as err:
         faults = [
             f"{PREFIX}{'__'.join(str(part).upper() for part in fault['loc'])}: "
@@ -162,6 +164,24 @@ def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
             hint="set them as in infra/env.reference, or run on the embedded stack: "
             "`airside up` prints the lines to add",
         ) from None
+    _check_transaction(settings)
+    return settings
+
+
+def _check_transaction(settings: Settings) -> None:
+    """Make sure that a transaction outlives the longest epoch: one that waits for ClickHouse."""
+    kafka, retry_s = settings.kafka, settings.clickhouse.retry_s_max
+    least_s = retry_s + 2 * settings.epoch_s
+    if kafka.delivery == "exactly_once" and kafka.transaction_s_max < least_s:
+        raise ConfigError(
+            do="use",
+            kind="setting",
+            name="AIRSIDE_KAFKA__TRANSACTION_S_MAX",
+            found=f"{kafka.transaction_s_max:g} s",
+            expected=f"at least {least_s:g} s: AIRSIDE_CLICKHOUSE__RETRY_S_MAX and two of "
+            "AIRSIDE_EPOCH_S, since an epoch that waits for ClickHouse keeps its transaction open",
+            hint="raise it, or lower those two",
+        )
 
 
 def _given() -> list[str]:

@@ -70,3 +70,22 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as caught:
         read_settings()
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_transaction_must_outlive_an_epoch_that_waits_for_clickhouse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the broker gives the transaction up, and the wait ends with a word about fencing."""
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRSIDE_CLICKHOUSE__RETRY_S_MAX", "50")
+    monkeypatch.setenv("AIRSIDE_EPOCH_S", "6")
+    monkeypatch.setenv("AIRSIDE_KAFKA__TRANSACTION_S_MAX", "61")
+
+    with pytest.raises(ConfigError, match=r"found 61 s; expected at least 62 s"):
+        read_settings()
+    monkeypatch.setenv("AIRSIDE_KAFKA__DELIVERY", "at_least_once")
+    assert 61 == read_settings().kafka.transaction_s_max
+    monkeypatch.delenv("AIRSIDE_KAFKA__DELIVERY")
+    monkeypatch.setenv("AIRSIDE_KAFKA__TRANSACTION_S_MAX", "62")
+    assert 62 == read_settings().kafka.transaction_s_max
