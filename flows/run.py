@@ -65,6 +65,9 @@ def make_ingest(settings: Settings, process: Process) -> Dataflow:
             connect(address),
             rows_max=settings.clickhouse.rows_max,
             retry_s_max=settings.clickhouse.retry_s_max,
+            stop=process.stop,
+            # The rest of the time is for what else has to end.
+            stop_s_max=settings.drain_s_max / 2,
             on_wait=process.beat,
         )
 

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     # seconds without a durable point after which a process ends itself, unless it waits for
     # ClickHouse; more than a record may wait for the broker.
     drain_s_max: float = Field(120.0, ge=1, le=3_600)
-    # seconds that a cell has to end when told to.
+    # seconds that a cell has to end when told to; half of them may go into waiting for ClickHouse.
     restarts_max: int = Field(20, ge=0, le=1_000_000)
     # starts of cells after failures in ten minutes before a supervisor gives up.
     restart_pause_s_max: float = Field(30.0, ge=0.1, le=600)
