@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows import commands
 from flows.log import set_up_log
-from schemas.errors import AirsideError
+from schemas.errors import AirsideError, ConfigError
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -102,6 +102,12 @@ def main(argv: list[str] | None = None) -> int:
     except AirsideError as err:
         sys.stderr.write(f"airside: {err}\n")
         return err.exit_code
+    except OSError as err:
+        if err.filename is None:
+            raise
+        # A file that a command was given, or one in its folder: what the system says is enough.
+        sys.stderr.write(f'airside: could not use file "{err.filename}": found {err.strerror}\n')
+        return ConfigError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("airside: stopped\n")
         return 130

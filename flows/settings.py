@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from connectors.clickhouse.client import ClickHouseAddress
 from schemas.errors import ConfigError
@@ -151,21 +151,30 @@ def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
         )
     try:
         settings = Settings(**(overrides or {}))
+    except SettingsError:
+        # Its text says no more, and quotes nothing; the only values in JSON are mappings.
+        raise _misfit(
+            [f"{name}: no JSON" for name in _given() if variables()[name] == "{}"]
+        ) from None
     except ValidationError as err:
         faults = [
             f"{PREFIX}{'__'.join(str(part).upper() for part in fault['loc'])}: "
             + ("missing" if fault["type"] == "missing" else fault["msg"])
             for fault in err.errors(include_input=False, include_url=False)
         ]
-        raise ConfigError(
-            do="read",
-            kind="settings",
-            found="; ".join(faults),
-            hint="set them as in infra/env.reference, or run on the embedded stack: "
-            "`airside up` prints the lines to add",
-        ) from None
+        raise _misfit(faults) from None
     _check_transaction(settings)
     return settings
+
+
+def _misfit(faults: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        do="read",
+        kind="settings",
+        found="; ".join(faults),
+        hint="set them as in infra/env.reference, or run on the embedded stack: "
+        "`airside up` prints the lines to add",
+    )
 
 
 def _check_transaction(settings: Settings) -> None:
