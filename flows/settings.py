@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from connectors.clickhouse.client import ClickHouseAddress
 from schemas.errors import ConfigError
 
 PREFIX: Final = "AIRSIDE_"
+TICKET_KEY_BYTES_MIN: Final = 16
 
 
 class _Group(BaseModel):
@@ -118,13 +119,22 @@ class Settings(BaseSettings):
     metrics_port: int = Field(0, ge=0, le=65_535)
     # loopback port of /metrics; 0 serves none.
     ticket_key: SecretStr | None = None
-    # key of the tickets' signatures; when set, every ticket must carry one.
+    # key of the tickets' signatures, 16 bytes or more; when set, every ticket must carry one.
     quarantine_key: SecretStr | None = None
     # 32 bytes in base64 that seal refused bodies; when not set, those are not kept.
     crash_at: str = ""
     # crash point of a test, see connectors/crash.py; never set it in production.
     log: str = Field("auto", pattern=r"^(auto|json|text)$")
     # form of the log: text on a terminal, else JSON.
+
+    @field_validator("ticket_key")
+    @classmethod
+    def _check_ticket_key(cls, key: SecretStr | None) -> SecretStr | None:
+        """An empty key would turn signatures off without a word."""
+        if key is not None and len(key.get_secret_value().encode()) < TICKET_KEY_BYTES_MIN:
+            msg = f"found a shorter key; expected {TICKET_KEY_BYTES_MIN} bytes or more, or none"
+            raise ValueError(msg)
+        return key
 
     @property
     def clickhouse_address(self) -> ClickHouseAddress:

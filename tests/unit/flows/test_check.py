@@ -271,10 +271,10 @@ def test_a_refused_message_keeps_the_ticket_that_could_be_read() -> None:
 
 
 def test_with_a_key_only_signed_tickets_pass() -> None:
-    bench = Bench(ticket_key="anchor")
+    bench = Bench(ticket_key="anchor of sixteen")
     ticket = Bench().check(delivered()).tickets[0]
     assert ticket is not None
-    signed = delivered()._replace(headers=encode_ticket(ticket, b"anchor"))
+    signed = delivered()._replace(headers=encode_ticket(ticket, b"anchor of sixteen"))
 
     assert "T503" == bench.check(delivered()).refusals[0].code
     assert {} == bench.check(signed).refusals

@@ -150,12 +150,14 @@ def test_a_gate_with_a_key_signs_anew_and_one_without_leaves_no_old_signature() 
     unsigned = routed(Bench(), with_header(delivered(), "ce_ticketmac", b"AAAAAAAAAAAAAAAA"))
     assert "ce_ticketmac" not in headers_of(unsigned)
 
-    bench = Bench(ticket_key="anchor")
+    bench = Bench(ticket_key="anchor of sixteen")
     # Reader without a key, gate with one: the first gate of a chain.
     checked = Bench().checker.check(block([delivered()]))
     [record] = bench.gate.pass_block(checked).records
 
-    assert isinstance(TicketReader(policy(), b"anchor").read(record.headers[:-1]), Ticket)
+    assert isinstance(
+        TicketReader(policy(), b"anchor of sixteen").read(record.headers[:-1]), Ticket
+    )
 
 
 @pytest.mark.parametrize(
