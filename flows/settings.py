@@ -114,8 +114,8 @@ class Settings(BaseSettings):
     # seconds that a cell waits at the most before its next start; the first wait is half a second.
     block_messages_max: int = Field(5_000, ge=1, le=100_000)
     # messages in one block.
-    body_bytes_max: int = Field(1_048_576, ge=1, le=67_108_864)
-    # bytes of a body; a larger one is refused.
+    body_bytes_max: int = Field(1_048_576, ge=1, le=4_194_304)
+    # bytes of a body; a larger one is refused. With its headers it must fit the output topics.
     metrics_port: int = Field(0, ge=0, le=65_535)
     # loopback port of /metrics; 0 serves none.
     ticket_key: SecretStr | None = None

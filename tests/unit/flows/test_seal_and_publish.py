@@ -269,7 +269,7 @@ def test_the_dropped_door_publishes_nothing_and_the_late_one_elsewhere() -> None
 
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_message_is_sealed_up_to_its_size_and_told_about_above(spare: int) -> None:
-    bench = Bench(body_bytes_max=10_000_000)
+    bench = Bench()
     [small] = bench.pass_(delivered()._replace(value=b"")).records
     frame = len(Sealer(KEY).open(notice_of(small)["sealed"], about=notice_of(small)["origin"]))
     room = (SEALED_BYTES_MAX - frame) // 4 * 3
