@@ -130,14 +130,22 @@ def up(options: Namespace) -> int:
         apply_all_topics(settings)
         migrate_database(settings.clickhouse_address)
         say("running, with topics and tables; stop with Ctrl-C. For another terminal:")
-        say(f"export AIRSIDE_KAFKA__BOOTSTRAP_SERVERS={stack.bootstrap_servers}")
-        say(f"export AIRSIDE_CLICKHOUSE__URL={stack.clickhouse_url}")
-        # The embedded broker shows aborted transactions to everyone: do not claim what it lacks.
-        say("export AIRSIDE_KAFKA__DELIVERY=at_least_once")
+        for line in export_lines(stack.bootstrap_servers, stack.clickhouse_url):
+            say(line)
         while not done.wait(1.0):
             stack.check()
     say("stopped")
     return 0
+
+
+def export_lines(bootstrap_servers: str, clickhouse_url: str) -> list[str]:
+    """The lines that make another terminal use an embedded stack."""
+    return [
+        f"export AIRSIDE_KAFKA__BOOTSTRAP_SERVERS={bootstrap_servers}",
+        f"export AIRSIDE_CLICKHOUSE__URL={clickhouse_url}",
+        # The embedded broker shows aborted transactions to everyone: do not claim what it lacks.
+        "export AIRSIDE_KAFKA__DELIVERY=at_least_once",
+    ]
 
 
 def check_policy(options: Namespace) -> int:
