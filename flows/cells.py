@@ -56,13 +56,17 @@ class Cell(NamedTuple):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a flow's stores were made for. The owner of a generation raises `generation`."""
+    """What a flow's stores were made for. The owner of a generation raises `generation`.
+
+    Shapes: `node` is empty where an earlier release wrote it; the next start fills it in.
+    """
 
     flow: str
     lanes: int
     steps: tuple[str, ...]
     cells: int
     generation: int = 0
+    node: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -225,10 +229,14 @@ def compare(found: Manifest, shape: Manifest) -> None:
 
     Errors: ConfigError naming the difference and the next step.
     """
-    hints = {"cells": f"run `airside rescale {shape.flow} --cells {shape.cells}`"}
-    for part in ("flow", "lanes", "steps", "cells"):
+    hints = {
+        "cells": f"run `airside rescale {shape.flow} --cells {shape.cells}`",
+        # Its transactions know what was published; under another name that would be forgotten.
+        "node": f"set AIRSIDE_NODE={found.node}, or start from an empty data folder",
+    }
+    for part in ("flow", "lanes", "steps", "cells", "node"):
         has, wanted = getattr(found, part), getattr(shape, part)
-        if has != wanted:
+        if has not in (wanted, ""):
             raise ConfigError(
                 do="resume",
                 kind="recovery store",

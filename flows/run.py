@@ -142,7 +142,8 @@ def shape_of(name: str, settings: Settings, cells: int) -> Manifest:
             found=f"{cells} cells",
             expected=f"at most {settings.lanes}, one for each lane (AIRSIDE_LANES)",
         )
-    return Manifest(name, settings.lanes, tuple(FLOWS[name][1]), cells)
+    steps = tuple(FLOWS[name][1])
+    return Manifest(name, settings.lanes, steps, cells, node=settings.node)
 
 
 def run_flow(name: str, settings: Settings) -> None:

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     data: Path = Path(".airside")
     # folder of recovery stores and of the embedded stack.
     node: str = Field("a1", pattern=r"^[a-z0-9_-]{1,16}$")
-    # name of this installation in hop histories.
+    # name of this installation in hop histories and transactions; fixed once there is state.
     lanes: int = Field(4, ge=1, le=1_024)
     # shares of the partitions; fixed once there is state.
     epoch_s: float = Field(5.0, ge=0.1, le=600)
