@@ -8,6 +8,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from schemas.errors import ConfigError
+
 MESSAGES: Final = Counter(
     "airside_messages",
     "Messages decided, by topic, door and code. A rising share of one code: tell its producer.",
@@ -79,6 +81,15 @@ PEAK_MEMORY.set_function(peak_memory_bytes)
 def serve(port: int) -> None:
     """Serve all metrics on loopback for a scraper.
 
-    Errors: OSError when the port is taken.
+    Errors: ConfigError when the port cannot be had.
     """
-    start_http_server(port, addr="127.0.0.1")
+    try:
+        start_http_server(port, addr="127.0.0.1")
+    except (OSError, OverflowError) as err:
+        raise ConfigError(
+            do="serve",
+            kind="metrics",
+            where=f"at port {port}",
+            found=getattr(err, "strerror", None) or "no such port",
+            hint="set another AIRSIDE_METRICS_PORT; each cell takes the next one",
+        ) from None

@@ -10,7 +10,7 @@ from typing import Final
 
 from flows import commands
 from flows.log import set_up_log
-from schemas.errors import AirsideError
+from schemas.errors import AirsideError, ConfigError
 from schemas.policy import SPAN, seconds_of
 
 WATCH_S_MAX: Final = 86_400
@@ -145,6 +145,12 @@ def main(argv: list[str] | None = None) -> int:
     except AirsideError as err:
         sys.stderr.write(f"airside: {err}\n")
         return err.exit_code
+    except OSError as err:
+        if err.filename is None:
+            raise
+        # A file that a command was given, or one in its folder: what the system says is enough.
+        sys.stderr.write(f'airside: could not use file "{err.filename}": found {err.strerror}\n')
+        return ConfigError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("airside: stopped\n")
         return 130

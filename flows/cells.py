@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import IO, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -56,13 +56,17 @@ class Cell(NamedTuple):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a flow's stores were made for. The owner of a generation raises `generation`."""
+    """What a flow's stores were made for. The owner of a generation raises `generation`.
+
+    Shapes: `node` is empty where an earlier release wrote it; the next start fills it in.
+    """
 
     flow: str
     lanes: int
     steps: tuple[str, ...]
     cells: int
     generation: int = 0
+    node: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -156,11 +160,10 @@ def locked(path: Path, *, kind: str, name: str, wait_s_max: float = 0.0) -> Iter
     """Hold a file's lock; the system lets it go when this process ends in any way.
 
     Errors: ConfigError when another process holds it, TransientError when it still does after
-    `wait_s_max`.
+    `wait_s_max`; ConfigError when it cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     deadline_s = time.monotonic() + wait_s_max
-    with path.open("a") as lock:
+    with _open_lock(path) as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,6 +180,21 @@ def locked(path: Path, *, kind: str, name: str, wait_s_max: float = 0.0) -> Iter
                     ) from None
             time.sleep(_LOCK_PAUSE_S)
         yield
+
+
+def _open_lock(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError as err:
+        raise ConfigError(
+            do="open",
+            kind="folder",
+            name=str(path.parent),
+            found=err.strerror or "no access",
+            expected="one that can be made and written",
+            hint="set another AIRSIDE_DATA",
+        ) from None
 
 
 @contextmanager
@@ -223,10 +241,14 @@ def compare(found: Manifest, shape: Manifest) -> None:
 
     Errors: ConfigError naming the difference and the next step.
     """
-    hints = {"cells": f"run `airside rescale {shape.flow} --cells {shape.cells}`"}
-    for part in ("flow", "lanes", "steps", "cells"):
+    hints = {
+        "cells": f"run `airside rescale {shape.flow} --cells {shape.cells}`",
+        # Its transactions know what was published; under another name that would be forgotten.
+        "node": f"set AIRSIDE_NODE={found.node}, or start from an empty data folder",
+    }
+    for part in ("flow", "lanes", "steps", "cells", "node"):
         has, wanted = getattr(found, part), getattr(shape, part)
-        if has != wanted:
+        if has not in (wanted, ""):
             raise ConfigError(
                 do="resume",
                 kind="recovery store",

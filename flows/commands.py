@@ -28,7 +28,7 @@ from flows.settings import Settings, read_settings
 from flows.steps.seal import KEY_BYTES, Sealer
 from flows.supervise import supervise
 from schemas.codes import CODES, Door
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, PermanentError
 from schemas.policy import load_policy
 from schemas.topics_catalog import load_topics
 
@@ -130,14 +130,22 @@ def up(options: Namespace) -> int:
         apply_all_topics(settings)
         migrate_database(settings.clickhouse_address)
         say("running, with topics and tables; stop with Ctrl-C. For another terminal:")
-        say(f"export AIRSIDE_KAFKA__BOOTSTRAP_SERVERS={stack.bootstrap_servers}")
-        say(f"export AIRSIDE_CLICKHOUSE__URL={stack.clickhouse_url}")
-        # The embedded broker shows aborted transactions to everyone: do not claim what it lacks.
-        say("export AIRSIDE_KAFKA__DELIVERY=at_least_once")
+        for line in export_lines(stack.bootstrap_servers, stack.clickhouse_url):
+            say(line)
         while not done.wait(1.0):
             stack.check()
     say("stopped")
     return 0
+
+
+def export_lines(bootstrap_servers: str, clickhouse_url: str) -> list[str]:
+    """The lines that make another terminal use an embedded stack."""
+    return [
+        f"export AIRSIDE_KAFKA__BOOTSTRAP_SERVERS={bootstrap_servers}",
+        f"export AIRSIDE_CLICKHOUSE__URL={clickhouse_url}",
+        # The embedded broker shows aborted transactions to everyone: do not claim what it lacks.
+        "export AIRSIDE_KAFKA__DELIVERY=at_least_once",
+    ]
 
 
 def check_policy(options: Namespace) -> int:
@@ -175,13 +183,27 @@ def unseal(_options: Namespace) -> int:
             hint="set AIRSIDE_QUARANTINE_KEY to the key they were sealed with",
         )
     sealer = Sealer(secret.get_secret_value())
-    for line in sys.stdin.buffer:
-        notice = orjson.loads(line)
-        if notice.get("sealed"):
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        sys.stdout.buffer.write(orjson.dumps(_opened(line, number, sealer)) + b"\n")
+    return 0
+
+
+def _opened(line: bytes, number: int, sealer: Sealer) -> dict[str, Any]:
+    try:
+        notice: dict[str, Any] = orjson.loads(line)
+        if notice["sealed"]:
             opened = sealer.open(notice["sealed"], about=notice["origin"])
             notice["message"] = orjson.loads(opened)
-        sys.stdout.buffer.write(orjson.dumps(notice) + b"\n")
-    return 0
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise PermanentError(
+            do="open",
+            kind="line",
+            name=str(number),
+            found="no notice of ours",
+            expected="a value of ntf.quarantine.v1 or ntf.late.v1 on each line",
+            hint="the lines before it were opened",
+        ) from None
+    return notice
 
 
 def list_codes(_options: Namespace) -> int:

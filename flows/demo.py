@@ -24,7 +24,7 @@ from rich.table import Table
 from connectors.clickhouse.client import connect
 from connectors.embedded.child import free_port
 from connectors.embedded.stack import EmbeddedStack
-from flows.commands import apply_all_topics, migrate_database
+from flows.commands import apply_all_topics, export_lines, migrate_database
 from flows.latency import ArrivalClock, TimedTruth
 from flows.live_view import LiveView, read_metrics
 from flows.settings import Settings, child_environment, read_settings
@@ -316,10 +316,8 @@ def _keep(stack: EmbeddedStack, console: Console) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     console.print("kept running; stop with Ctrl-C. For another terminal:", markup=False)
-    console.print(
-        f"export AIRSIDE_KAFKA__BOOTSTRAP_SERVERS={stack.bootstrap_servers}", markup=False
-    )
-    console.print(f"export AIRSIDE_CLICKHOUSE__URL={stack.clickhouse_url}", markup=False)
+    for line in export_lines(stack.bootstrap_servers, stack.clickhouse_url):
+        console.print(line, markup=False)
     while not done.wait(1.0):
         stack.check()
 

@@ -67,6 +67,9 @@ def make_ingest(settings: Settings, process: Process) -> Dataflow:
             connect(address),
             rows_max=settings.clickhouse.rows_max,
             retry_s_max=settings.clickhouse.retry_s_max,
+            stop=process.stop,
+            # The rest of the time is for what else has to end.
+            stop_s_max=settings.drain_s_max / 2,
             on_wait=process.beat,
         )
 
@@ -121,6 +124,7 @@ def make_record_sink(
         own=own,
         sources=sources,
         timeout_s=kafka.transaction_s_max,
+        step_s_max=kafka.delivery_s_max,
         extra=kafka.extra,
     )
 
@@ -141,7 +145,8 @@ def shape_of(name: str, settings: Settings, cells: int) -> Manifest:
             found=f"{cells} cells",
             expected=f"at most {settings.lanes}, one for each lane (AIRSIDE_LANES)",
         )
-    return Manifest(name, settings.lanes, tuple(FLOWS[name][1]), cells)
+    steps = tuple(FLOWS[name][1])
+    return Manifest(name, settings.lanes, steps, cells, node=settings.node)
 
 
 def run_flow(name: str, settings: Settings) -> None:

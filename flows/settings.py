@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from connectors.clickhouse.client import ClickHouseAddress
 from schemas.errors import ConfigError
 
 PREFIX: Final = "AIRSIDE_"
+TICKET_KEY_BYTES_MIN: Final = 16
 
 
 class _Group(BaseModel):
@@ -30,12 +31,14 @@ class KafkaSettings(_Group):
     queue_kbytes_max: int = Field(16_384, ge=1_024, le=1_048_576)
     # kibibytes that one lane may fetch ahead.
     delivery_s_max: float = Field(120.0, gt=0, le=3_600)
-    # seconds that one record may wait for the broker before the worker stops.
+    # seconds that one record, or one step of a transaction, may wait for the broker before the
+    # worker stops.
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     # exactly_once: routed records appear at the end of their epoch, once; needs Apache Kafka.
     # at_least_once: they appear at once, and may repeat after a crash.
-    transaction_s_max: float = Field(60.0, gt=1, le=900)
-    # seconds that one epoch's transaction may stay open: more than two epochs and a stall.
+    transaction_s_max: float = Field(900.0, gt=1, le=90_000)
+    # seconds that one epoch's transaction may stay open: at least two epochs and the wait for
+    # ClickHouse, at most the broker's transaction.max.timeout.ms.
     replication: int = Field(1, ge=1, le=9)
     # copies of each topic that `airside topics apply` creates.
     extra: dict[str, str] = {}
@@ -107,34 +110,43 @@ class Settings(BaseSettings):
     data: Path = Path(".airside")
     # folder of recovery stores and of the embedded stack.
     node: str = Field("a1", pattern=r"^[a-z0-9_-]{1,16}$")
-    # name of this installation in hop histories.
+    # name of this installation in hop histories and transactions; fixed once there is state.
     lanes: int = Field(4, ge=1, le=1_024)
     # shares of the partitions; fixed once there is state.
     epoch_s: float = Field(5.0, ge=0.1, le=600)
     # seconds between durable points.
     watchdog_s: float = Field(180.0, ge=1, le=86_400)
     # seconds without a durable point after which a process ends itself, unless it waits for
-    # ClickHouse; more than a transaction may take.
+    # ClickHouse; more than a record may wait for the broker.
     drain_s_max: float = Field(120.0, ge=1, le=3_600)
-    # seconds that a cell has to end when told to.
+    # seconds that a cell has to end when told to; half of them may go into waiting for ClickHouse.
     restarts_max: int = Field(20, ge=0, le=1_000_000)
     # starts of cells after failures in ten minutes before a supervisor gives up.
     restart_pause_s_max: float = Field(30.0, ge=0.1, le=600)
     # seconds that a cell waits at the most before its next start; the first wait is half a second.
     block_messages_max: int = Field(5_000, ge=1, le=100_000)
     # messages in one block.
-    body_bytes_max: int = Field(1_048_576, ge=1, le=67_108_864)
-    # bytes of a body; a larger one is refused.
+    body_bytes_max: int = Field(1_048_576, ge=1, le=4_194_304)
+    # bytes of a body; a larger one is refused. With its headers it must fit the output topics.
     metrics_port: int = Field(0, ge=0, le=65_535)
     # loopback port of /metrics; 0 serves none.
     ticket_key: SecretStr | None = None
-    # key of the tickets' signatures; when set, every ticket must carry one.
+    # key of the tickets' signatures, 16 bytes or more; when set, every ticket must carry one.
     quarantine_key: SecretStr | None = None
     # 32 bytes in base64 that seal refused bodies; when not set, those are not kept.
     crash_at: str = ""
     # crash point of a test, see connectors/crash.py; never set it in production.
     log: str = Field("auto", pattern=r"^(auto|json|text)$")
     # form of the log: text on a terminal, else JSON.
+
+    @field_validator("ticket_key")
+    @classmethod
+    def _check_ticket_key(cls, key: SecretStr | None) -> SecretStr | None:
+        """An empty key would turn signatures off without a word."""
+        if key is not None and len(key.get_secret_value().encode()) < TICKET_KEY_BYTES_MIN:
+            msg = f"found a shorter key; expected {TICKET_KEY_BYTES_MIN} bytes or more, or none"
+            raise ValueError(msg)
+        return key
 
     @property
     def clickhouse_address(self) -> ClickHouseAddress:
@@ -160,20 +172,47 @@ def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
             hint="correct or unset them",
         )
     try:
-        return Settings(**(overrides or {}))
+        settings = Settings(**(overrides or {}))
+    except SettingsError:
+        # Its text says no more, and quotes nothing; the only values in JSON are mappings.
+        raise _misfit(
+            [f"{name}: no JSON" for name in _given() if variables()[name] == "{}"]
+        ) from None
     except ValidationError as err:
         faults = [
             f"{PREFIX}{'__'.join(str(part).upper() for part in fault['loc'])}: "
             + ("missing" if fault["type"] == "missing" else fault["msg"])
             for fault in err.errors(include_input=False, include_url=False)
         ]
+        raise _misfit(faults) from None
+    _check_transaction(settings)
+    return settings
+
+
+def _misfit(faults: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        do="read",
+        kind="settings",
+        found="; ".join(faults),
+        hint="set them as in infra/env.reference, or run on the embedded stack: "
+        "`airside up` prints the lines to add",
+    )
+
+
+def _check_transaction(settings: Settings) -> None:
+    """Make sure that a transaction outlives the longest epoch: one that waits for ClickHouse."""
+    kafka, retry_s = settings.kafka, settings.clickhouse.retry_s_max
+    least_s = retry_s + 2 * settings.epoch_s
+    if kafka.delivery == "exactly_once" and kafka.transaction_s_max < least_s:
         raise ConfigError(
-            do="read",
-            kind="settings",
-            found="; ".join(faults),
-            hint="set them as in infra/env.reference, or run on the embedded stack: "
-            "`airside up` prints the lines to add",
-        ) from None
+            do="use",
+            kind="setting",
+            name="AIRSIDE_KAFKA__TRANSACTION_S_MAX",
+            found=f"{kafka.transaction_s_max:g} s",
+            expected=f"at least {least_s:g} s: AIRSIDE_CLICKHOUSE__RETRY_S_MAX and two of "
+            "AIRSIDE_EPOCH_S, since an epoch that waits for ClickHouse keeps its transaction open",
+            hint="raise it, or lower those two",
+        )
 
 
 def _given() -> list[str]:

@@ -266,6 +266,10 @@ def load_policy(path: Path) -> Policy:
             found=err.strerror or "no file",
             hint="name one with AIRSIDE_POLICY",
         ) from err
+    except UnicodeDecodeError:
+        raise ConfigError(
+            do="read", kind="policy", name=path.name, found="bytes that are no UTF-8"
+        ) from None
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         line = f"no YAML at line {mark.line + 1}" if mark else "no YAML"

@@ -31,6 +31,10 @@ UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 _CACHE_MAX: Final = 4_096
 """Entries of each cache; a full one is emptied, so hostile headers cost time but no memory."""
 
+_NAMES_KEPT_MAX: Final = 64
+_NAME_CHARACTERS_KEPT_MAX: Final = 1_024
+"""Of one header layout; a larger one is laid out anew each time, and never kept."""
+
 _LABEL_NAMES: Final = (
     "ce_specversion",
     "ce_source",
@@ -89,7 +93,9 @@ class TicketReader:
         names = tuple(map(itemgetter(0), headers))
         layout = self._layouts.get(names)
         if layout is None:
-            layout = _bounded(self._layouts, names, _lay_out(names))
+            layout = _lay_out(names)
+            if _is_small(names):
+                _bounded(self._layouts, names, layout)
         if isinstance(layout, Refusal):
             return layout
         values: list[bytes | None] = [*map(itemgetter(1), headers), None]
@@ -198,6 +204,11 @@ def _bounded(cache: dict[Any, Any], key: Any, value: Any) -> Any:
         cache.clear()
     cache[key] = value
     return value
+
+
+def _is_small(names: tuple[str, ...]) -> bool:
+    """Tell whether names may be kept: their producer decides how many and how long they are."""
+    return len(names) <= _NAMES_KEPT_MAX and sum(map(len, names)) <= _NAME_CHARACTERS_KEPT_MAX
 
 
 def _split(text: str) -> tuple[str, ...]:

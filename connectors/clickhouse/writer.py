@@ -32,8 +32,9 @@ class TableWriter:
 
     State: at most about `rows_max` rows a table between two calls; rows of keyed tables are
     folded to one a key before they are sent.
-    Units: `retry_s_max` bounds all tries of one insert; `on_wait` is called before each further
-    one.
+    Units: `retry_s_max` bounds all tries between two flushes, from the first that failed; once
+    `stop` says so, `stop_s_max` bounds what is left of them. `on_wait` is called before each
+    further try.
     Errors: TransientError when ClickHouse stays away; PermanentError when it refuses.
     """
 
@@ -43,6 +44,8 @@ class TableWriter:
         *,
         rows_max: int = 5_000,
         retry_s_max: float = 600.0,
+        stop: Callable[[], bool] = lambda: False,
+        stop_s_max: float = 60.0,
         on_wait: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
         steady_s: Callable[[], float] = time.monotonic,
@@ -50,10 +53,14 @@ class TableWriter:
         self._client = client
         self._rows_max = rows_max
         self._retry_s_max = retry_s_max
+        self._stop = stop
+        self._stop_s_max = stop_s_max
         self._on_wait = on_wait
         self._sleep = sleep
         self._steady_s = steady_s
         self._batches: dict[str, list[pa.RecordBatch]] = {}
+        self._failing_since_s: float | None = None
+        self._stopping_since_s: float | None = None
 
     def add(self, rows: Rows) -> None:
         """Take rows; sends the table's when there are enough."""
@@ -71,6 +78,7 @@ class TableWriter:
         # The books last: who sees a message in them finds its row as well.
         for name in sorted(self._batches, key="fates".__eq__):
             self._send(name)
+        self._failing_since_s = None
 
     def _send(self, name: str) -> None:
         batches = self._batches.pop(name, [])
@@ -95,7 +103,7 @@ class TableWriter:
                 crash_point("after_insert")
             except WORLD_ERRORS as err:
                 failed += 1
-                gave_up = self._steady_s() - began_s + pause_s > self._retry_s_max
+                gave_up = self._steady_s() + pause_s > self._end_of_tries_s(began_s)
                 if gave_up or not is_passing(err):
                     raise write_error(name, err, gave_up=gave_up) from None
                 if failed == 1:
@@ -109,6 +117,17 @@ class TableWriter:
                 if failed:
                     _log.info("clickhouse_found", table=name, failed_tries=failed)
                 return
+
+    def _end_of_tries_s(self, began_s: float) -> float:
+        """Until when to try. One bound for all tables, so that an epoch has one, too."""
+        if self._failing_since_s is None:
+            self._failing_since_s = began_s
+        if self._stopping_since_s is None and self._stop():
+            self._stopping_since_s = self._steady_s()
+        end_s = self._failing_since_s + self._retry_s_max
+        if self._stopping_since_s is None:
+            return end_s
+        return min(end_s, self._stopping_since_s + self._stop_s_max)
 
 
 def to_batch(rows: Rows, table: Table) -> pa.RecordBatch:

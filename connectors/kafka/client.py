@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from schemas.errors import TransientError
+from schemas.errors import ConfigError, TransientError
 
 _log = structlog.get_logger(__name__)
 _QUIET: Final = logging.getLogger("airside.librdkafka")
@@ -21,6 +22,7 @@ _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False
 
 _ATTEMPT_S: Final = 5.0
+_SHORT: Final = 3
 
 
 class Outage:
@@ -47,7 +49,12 @@ class Outage:
 
 
 def client_config(bootstrap_servers: str, extra: Mapping[str, str]) -> dict[str, Any]:
-    """Settings that all our clients share; `extra` may override them (security, for one)."""
+    """Settings that all our clients share; `extra` may override them (security, for one).
+
+    Errors: ConfigError for options in `extra` that librdkafka refuses, without their values.
+    """
+    if extra:
+        _check_extra(tuple(sorted(extra.items())))
     return {
         "bootstrap.servers": bootstrap_servers,
         "client.id": "airside",
@@ -57,6 +64,33 @@ def client_config(bootstrap_servers: str, extra: Mapping[str, str]) -> dict[str,
         "logger": _QUIET,
         **extra,
     }
+
+
+@cache
+def _check_extra(options: tuple[tuple[str, str], ...]) -> None:
+    """Make a client of each kind that connects to nothing: librdkafka checks options then."""
+    extra = {name: value for name, value in options if name != "bootstrap.servers"}
+    quiet = {"logger": _QUIET, "log_level": 0}
+    try:
+        Producer({**quiet, "enable.idempotence": True, "acks": "all", **extra})
+        Consumer({**quiet, "group.id": "airside", **extra}).close()
+    except KafkaException as err:
+        found = err.args[0].str()
+    except (TypeError, ValueError) as err:
+        found = str(err)
+    else:
+        return
+    for value in {*extra.values()} - {""}:
+        found = found.replace(f'"{value}"', "…")
+    if any(value in found for value in extra.values() if len(value) > _SHORT):
+        found = "an option that librdkafka refuses"
+    raise ConfigError(
+        do="use",
+        kind="setting",
+        name="AIRSIDE_KAFKA__EXTRA",
+        found=found,
+        expected="names and values of librdkafka's CONFIGURATION.md",
+    )
 
 
 def read_metadata(

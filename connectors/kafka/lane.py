@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -313,7 +314,8 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             return
         topics = (*self._source.tables, *self._source.streams)
         known = {topic: counts.get(topic, 0) for topic in topics}
-        check_partitions(known, self._source.lanes)
+        if not self._scout.settled(partial(check_partitions, known, self._source.lanes)):
+            return
         new = [place for place in self._places_of(known) if place not in self._places]
         if new and not self._loading:
             _log.info("partitions_adopted", lane=self._lane, partitions=len(new))

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
+import structlog
 from confluent_kafka import KafkaException
+
+from schemas.errors import ConfigError
+
+_log = structlog.get_logger(__name__)
+
+UNEVEN_LOOKS_MAX: Final = 10
+"""Answers in a row with counts that do not fit before a lane stops: minutes, as lanes ask."""
 
 
 class Scout:
@@ -18,6 +27,7 @@ class Scout:
         self._client = client
         self._every_s = every_s
         self._found: dict[str, int] | None = None
+        self.uneven_looks = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lane-scout", daemon=True)
         self._thread.start()
@@ -34,6 +44,25 @@ class Scout:
         """Partition counts by topic, if new ones are there."""
         found, self._found = self._found, None
         return found
+
+    def settled(self, check: Callable[[], None]) -> bool:
+        """Tell whether the counts of the last answer fit; False while it is right to wait.
+
+        Topics get their partitions one by one, so for a while their counts differ. Nothing is
+        lost meanwhile: the new partitions are read from their beginning once all topics have them.
+        Errors: what `check` raises, once the counts did not fit in `UNEVEN_LOOKS_MAX` answers.
+        """
+        try:
+            check()
+        except ConfigError as err:
+            self.uneven_looks += 1
+            if self.uneven_looks >= UNEVEN_LOOKS_MAX:
+                raise
+            if self.uneven_looks == 1:
+                _log.warning("partitions_uneven", found=err.found, doing="waiting for the rest")
+            return False
+        self.uneven_looks = 0
+        return True
 
     def stop(self) -> None:
         """End the thread."""

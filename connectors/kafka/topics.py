@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from connectors.kafka.client import client_config, read_metadata
@@ -17,7 +19,11 @@ _TIMEOUT_S: Final = 30.0
 
 
 class Applied(NamedTuple):
-    """What `apply_topics` did: the topics it made, those that were there, and what differs."""
+    """What `apply_topics` did: the topics it made, those that were there, and what differs.
+
+    Shapes: differences are sentences about partition counts and about the settings that the data
+    names; other settings are not looked at.
+    """
 
     created: list[str]
     present: list[str]
@@ -25,7 +31,7 @@ class Applied(NamedTuple):
 
 
 def apply_topics(
-    topics: Iterable[Topic],
+    topics: Collection[Topic],
     *,
     bootstrap_servers: str,
     partitions: int | None = None,
@@ -55,6 +61,7 @@ def apply_topics(
             result.differences.append(
                 f"{topic.topic}: found {len(found.partitions)} partitions; expected {count}"
             )
+    result.differences.extend(_compare_settings(admin, [t for t in topics if t.topic in there]))
     futures = admin.create_topics(wanted, operation_timeout=_TIMEOUT_S) if wanted else {}
     for name, future in futures.items():
         try:
@@ -74,3 +81,22 @@ def apply_topics(
             ) from None
         result.created.append(name)
     return result
+
+
+def _compare_settings(admin: AdminClient, topics: Sequence[Topic]) -> Iterator[str]:
+    """Tell where the settings of topics that are there are not those of the data."""
+    if not topics:
+        return
+    asked = [ConfigResource(ResourceType.TOPIC, topic.topic) for topic in topics]
+    answers = admin.describe_configs(asked, request_timeout=_TIMEOUT_S)
+    by_name = {resource.name: future for resource, future in answers.items()}
+    for topic in topics:
+        try:
+            found = by_name[topic.topic].result(timeout=_TIMEOUT_S)
+        except KafkaException as err:
+            yield f"{topic.topic}: found Kafka error {err.args[0].name()} instead of its settings"
+            continue
+        for name, expected in topic.kafka_config().items():
+            text = found[name].value if name in found else "nothing"
+            if text != expected:
+                yield f"{topic.topic}: found {name} {text}; expected {expected}"

@@ -25,7 +25,7 @@ from connectors.lane_sink import LaneSink, lane_key
 from connectors.metrics import EPOCHS, PUBLISHED
 from connectors.tell import tells
 from schemas.blocks import OutRecord
-from schemas.errors import PermanentError, TransientError
+from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
 
 _log = structlog.get_logger(__name__)
 
@@ -47,10 +47,10 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
     `sources` are the input topics that origins name; `application` names the transactional ids
     and groups, `application.lane`, and must be unique to one flow of one installation.
     Delivery: exactly once on Apache Kafka. A second instance with the same ids fences the first.
-    Units: `timeout_s` is the broker's bound on one transaction: longer than two epochs and a
-    stall. No step of a transaction is tried for longer, since the broker has given it up then.
+    Units: `timeout_s` is the broker's bound on one transaction: longer than two epochs and the
+    longest wait for other sinks. `step_s_max` bounds how long one step of it is tried.
     Errors: PermanentError when the broker refuses, or another instance took over; TransientError
-    when it did not answer in time.
+    when it did not answer in time; ConfigError when it allows no transaction of `timeout_s`.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
         lanes: int,
         own: Sequence[int] | None = None,
         sources: Sequence[str],
-        timeout_s: float = 60.0,
+        timeout_s: float = 900.0,
+        step_s_max: float = 120.0,
         queue_messages_max: int = 50_000,
         extra: Mapping[str, str] | None = None,
     ) -> None:
@@ -69,6 +70,7 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
         self.application = application
         self.sources = tuple(sources)
         self.timeout_s = timeout_s
+        self.step_s_max = step_s_max
         self.shared = client_config(bootstrap_servers, extra or {})
         self.config = {
             **self.shared,
@@ -96,6 +98,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         name = f"{sink.application}.{lane_key(lane)}"
         self._lane = lane
         self._timeout_s = sink.timeout_s
+        self._step_s_max = sink.step_s_max
         self._outage = Outage(f"producer {lane}")
         self._producer = Producer(
             {**sink.config, "transactional.id": name, "error_cb": self._outage}
@@ -147,7 +150,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
 
     def _produce(self, record: OutRecord) -> None:
         headers: Any = record.headers
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = time.monotonic() + self._step_s_max
         while True:
             try:
                 self._producer.produce(
@@ -192,7 +195,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
 
     def _call(self, what: str, call: Callable[[float], Any]) -> Any:
         """Call the client with the seconds to wait, and again where it says that this is safe."""
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = time.monotonic() + self._step_s_max
         while True:
             try:
                 return call(_STEP_S)
@@ -204,14 +207,25 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
                     raise self._late(what, f"Kafka error {error.name()}") from None
                 time.sleep(_POLL_S)
 
-    def _refused(self, what: str, error: KafkaError) -> PermanentError:
+    def _refused(self, what: str, error: KafkaError) -> AirsideError:
+        if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            return ConfigError(
+                do=what,
+                kind="transaction of lane",
+                name=str(self._lane),
+                found=f"a broker that allows less than {self._timeout_s:g} s",
+                expected="its transaction.max.timeout.ms to be at least "
+                "AIRSIDE_KAFKA__TRANSACTION_S_MAX",
+                hint="raise the first, or lower the second and AIRSIDE_CLICKHOUSE__RETRY_S_MAX",
+            )
         return PermanentError(
             do=what,
             kind="transaction of lane",
             name=str(self._lane),
             found=f"Kafka error {error.name()}",
             hint="nothing is lost or doubled: the epoch is repeated at the next start; another "
-            "instance with the same AIRSIDE_NODE would cause this, too",
+            "instance with the same AIRSIDE_NODE would cause this, too, and so would an epoch "
+            "longer than AIRSIDE_KAFKA__TRANSACTION_S_MAX",
         )
 
     def _late(self, what: str, found: str) -> TransientError:
@@ -219,7 +233,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
             do=what,
             kind="transaction of lane",
             name=str(self._lane),
-            found=f"{found} for {self._timeout_s:.0f} s",
-            expected="an answer within AIRSIDE_KAFKA__TRANSACTION_S_MAX",
+            found=f"{found} for {self._step_s_max:g} s",
+            expected="an answer within AIRSIDE_KAFKA__DELIVERY_S_MAX",
             hint="nothing is lost or doubled: the epoch is repeated at the next start",
         )

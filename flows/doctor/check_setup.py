@@ -37,19 +37,12 @@ def check_settings(settings: Settings) -> Finding:
     if settings.crash_at:
         do = "unset AIRSIDE_CRASH_AT: the flow would end itself on purpose"
         return warn("settings", "a crash point is set", do)
-    if settings.watchdog_s <= settings.kafka.transaction_s_max:
+    if settings.watchdog_s <= settings.kafka.delivery_s_max:
         return warn(
             "settings",
-            f"the watchdog ({settings.watchdog_s:.0f} s) does not wait for a transaction"
-            f" ({settings.kafka.transaction_s_max:.0f} s)",
-            "raise AIRSIDE_WATCHDOG_S above AIRSIDE_KAFKA__TRANSACTION_S_MAX",
-        )
-    if settings.kafka.transaction_s_max < 2 * settings.epoch_s:
-        return warn(
-            "settings",
-            f"a transaction may last {settings.kafka.transaction_s_max:.0f} s, an epoch takes"
-            f" {settings.epoch_s:.0f} s",
-            "raise AIRSIDE_KAFKA__TRANSACTION_S_MAX to more than two epochs and a stall",
+            f"the watchdog ({settings.watchdog_s:.0f} s) does not wait for a delivery"
+            f" ({settings.kafka.delivery_s_max:.0f} s)",
+            "raise AIRSIDE_WATCHDOG_S above AIRSIDE_KAFKA__DELIVERY_S_MAX",
         )
     return ok("settings", found)
 

@@ -58,11 +58,11 @@ class Sealer:
         Errors: PermanentError when it was changed, moved to another message, or made with
         another key.
         """
-        raw = base64.b64decode(sealed)
         try:
+            raw = base64.b64decode(sealed)
             if self._cipher is not None:
                 return self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], about.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             pass
         raise PermanentError(
             do="open",

@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from connectors.kafka.sink import RecordSink
+from connectors.kafka.transactions import TransactionalSink
 from schemas.errors import ConfigError
+from schemas.ticket import HEADERS_BYTES_MAX
 from schemas.topics_catalog import Topic, load_topics, read_topics
+from tests.messages import settings
 
 INPUTS = ("ntf.requests.v1", "ntf.delivery.v1", "ntf.engagement.v1", "ntf.profiles.v1")
+BODY_BYTES_CEILING = 4 * 1024 * 1024
+STAMPS_BYTES_MAX = 4_096  # what a gate adds to the headers, the key, and the batch around them
 RETENTION_DAYS = {"ntf.routed.pci.v1": 1, "ntf.quarantine.v1": 30, "ntf.late.v1": 7}
 TOPIC = pytest.mark.parametrize("topic", load_topics().values(), ids=load_topics().keys())
 
@@ -51,6 +57,26 @@ def test_versions_of_a_topic_count_from_one_without_gaps() -> None:
 
 def test_output_topics_accept_nothing_from_producers() -> None:
     assert not load_topics()["ntf.routed.open.v1"].accepts("ntf.delivery.sent.v1")
+
+
+@TOPIC
+def test_the_largest_message_that_settings_allow_fits_every_topic_and_producer(
+    topic: Topic,
+) -> None:
+    """Else one large body that is accepted would stop the worker at each start."""
+    with pytest.raises(ConfigError, match="AIRSIDE_BODY_BYTES_MAX: Input should be less"):
+        settings(body_bytes_max=BODY_BYTES_CEILING + 1)
+    body = settings(body_bytes_max=BODY_BYTES_CEILING).body_bytes_max
+    record = body + HEADERS_BYTES_MAX + STAMPS_BYTES_MAX
+    sinks = (
+        RecordSink(bootstrap_servers="-", lanes=1),
+        TransactionalSink(bootstrap_servers="-", application="a", lanes=1, sources=[]),
+    )
+
+    assert record <= topic.max_message_bytes
+    assert [True, True] == [
+        topic.max_message_bytes <= sink.config["message.max.bytes"] for sink in sinks
+    ]
 
 
 def test_topic_accepts_whole_names_only() -> None:

@@ -255,6 +255,26 @@ def test_inserts_that_time_out_after_applying_change_nothing(rig: Rig) -> None:
     assert_all_right(rig.verify())
 
 
+@pytest.mark.embedded_kafka
+def test_a_stop_while_clickhouse_is_away_ends_soon_and_loses_nothing(embedded_rig: Rig) -> None:
+    """Half of the time for draining is spent on waiting, and not all that an outage may last."""
+    rig = embedded_rig
+    rig.ingest.environment["AIRSIDE_DRAIN_S_MAX"] = "4"
+    rig.send(rig.world(3_000))
+    rig.ingest.start()
+    rig.wait()
+    rig.fault("refuse")
+    rig.send(rig.world(3_000))
+    rig.ingest.wait_for("clickhouse_lost", 1)
+
+    assert 75 == rig.ingest.stop()
+    assert "nothing is lost" in rig.ingest.words()
+    rig.fault("none")
+    rig.ingest.start()
+    wait_decided(rig.client, 6_000, rig.ingest)
+    assert 0 == rig.ingest.stop()
+
+
 def test_a_second_instance_is_refused(rig: Rig, tmp_path: Path) -> None:
     rig.ingest.start()
     address = ClickHouseAddress(rig.clickhouse.dsn, "airside")

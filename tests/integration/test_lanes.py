@@ -104,6 +104,11 @@ def numbers(blocks: list[RawBlock], topic: str) -> list[int]:
     ]
 
 
+def grow(admin: AdminClient, topic: str, partitions: int) -> None:
+    for future in admin.create_partitions([NewPartitions(topic, partitions)]).values():
+        future.result(WAIT_S_MAX)
+
+
 def test_every_message_is_read_once_by_the_lane_of_its_partition(
     topics: Topics, closing: ExitStack
 ) -> None:
@@ -243,14 +248,34 @@ def test_new_partitions_are_adopted_while_running(real_topics: Topics, closing: 
     assert [99] == numbers(blocks, topics.stream)
 
 
+def test_topics_that_grow_one_by_one_stop_no_lane(real_topics: Topics, closing: ExitStack) -> None:
+    """A lane that looks when the first has grown and the second has not: it waits, and reads on."""
+    topics = real_topics
+    part = open_lane(closing, source(topics, lanes=2, discover_s=0.2), 1)
+    admin = AdminClient({"bootstrap.servers": topics.servers})
+    grow(admin, topics.stream, PARTITIONS + 2)
+    producer = Producer({"bootstrap.servers": topics.servers})
+    producer.produce(topics.stream, value=b"98", partition=PARTITIONS + 1)
+    assert producer.flush(WAIT_S_MAX) == 0
+    deadline_s = time.monotonic() + WAIT_S_MAX
+    while part._scout.uneven_looks < 2:
+        assert time.monotonic() < deadline_s
+        assert [] == part.next_batch()
+        time.sleep(0.005)
+    topics.send(topics.stream, 8)
+    assert [1, 3, 5, 7] == sorted(numbers(read(part, 4), topics.stream))
+    grow(admin, topics.table, PARTITIONS + 2)
+
+    assert [98] == numbers(read(part, 1), topics.stream)
+    assert 0 == part._scout.uneven_looks
+
+
 def test_partitions_that_no_longer_share_out_stop_the_lane(
     real_topics: Topics, closing: ExitStack
 ) -> None:
     topics = real_topics
     part = open_lane(closing, source(topics, lanes=2, discover_s=0.2), 0)
-    admin = AdminClient({"bootstrap.servers": topics.servers})
-    for future in admin.create_partitions([NewPartitions(topics.stream, 5)]).values():
-        future.result(WAIT_S_MAX)
+    grow(AdminClient({"bootstrap.servers": topics.servers}), topics.stream, 5)
 
     with pytest.raises(ConfigError, match="partition counts 4, 5"):
         read(part, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import pytest
@@ -9,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
 from schemas.blocks import Origin, OutRecord
-from schemas.errors import PermanentError, TransientError
+from schemas.errors import ConfigError, PermanentError, TransientError
 from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic
 
@@ -23,13 +24,14 @@ class Place:
         self.source = make_topic(self.servers, f"{prefix}in", partitions=2)
         self.out = make_topic(self.servers, f"{prefix}out")
 
-    def open(self, timeout_s: float = 60.0) -> TransactionalPartition:
+    def open(self, timeout_s: float = 60.0, step_s_max: float = 60.0) -> TransactionalPartition:
         sink = TransactionalSink(
             bootstrap_servers=self.servers,
             application=self.application,
             lanes=1,
             sources=[self.source],
             timeout_s=timeout_s,
+            step_s_max=step_s_max,
         )
         return sink.open_lane(0)
 
@@ -155,7 +157,7 @@ def test_a_broker_that_stays_silent_ends_the_worker_in_bounded_time(
     breakable_kafka: Breakable, topic_prefix: str
 ) -> None:
     place = Place(breakable_kafka.bootstrap_servers, topic_prefix)
-    first = place.open(timeout_s=6.0)
+    first = place.open(step_s_max=6.0)
     first.write_batch([place.records(range(5))])
     breakable_kafka.pause()
     with pytest.raises(TransientError, match="repeated at the next start"):
@@ -166,3 +168,19 @@ def test_a_broker_that_stays_silent_ends_the_worker_in_bounded_time(
     again.write_batch([place.records(range(8))])
     again.snapshot()
     assert list(range(8)) == place.committed()
+
+
+def test_a_broker_that_allows_shorter_transactions_only_says_so(place: Place) -> None:
+    """Apache Kafka allows 900 s unless told otherwise."""
+    with pytest.raises(ConfigError, match=r"transaction\.max\.timeout\.ms"):
+        place.open(timeout_s=1_000.0)
+
+
+def test_a_transaction_may_stay_open_for_longer_than_a_step_may_take(place: Place) -> None:
+    """As in an epoch that waits for ClickHouse: the broker's bound counts, and not a step's."""
+    part = place.open(timeout_s=60.0, step_s_max=1.0)
+    part.write_batch([place.records(range(5))])
+    time.sleep(2.0)
+    part.snapshot()
+
+    assert list(range(5)) == place.committed()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from schemas.blocks import CheckedBlock
 from schemas.fates import Refusal
-from schemas.ticket import encode_ticket, format_time
+from schemas.ticket import Header, encode_ticket, format_time
 from tests.messages import (
     HOUR_MS,
     NOW_MS,
@@ -271,10 +272,10 @@ def test_a_refused_message_keeps_the_ticket_that_could_be_read() -> None:
 
 
 def test_with_a_key_only_signed_tickets_pass() -> None:
-    bench = Bench(ticket_key="anchor")
+    bench = Bench(ticket_key="anchor of sixteen")
     ticket = Bench().check(delivered()).tickets[0]
     assert ticket is not None
-    signed = delivered()._replace(headers=encode_ticket(ticket, b"anchor"))
+    signed = delivered()._replace(headers=encode_ticket(ticket, b"anchor of sixteen"))
 
     assert "T503" == bench.check(delivered()).refusals[0].code
     assert {} == bench.check(signed).refusals
@@ -294,6 +295,28 @@ def test_many_labels_and_layouts_are_forgotten_not_kept() -> None:
     assert [f"/sender/{n}" for n in (0, 4_999)] == [
         ticket.label.source for ticket in (checked.tickets[0], checked.tickets[-1]) if ticket
     ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [lambda n: [f"{n:06d}" + "x" * 100_000], lambda n: [f"{n}-{i}" for i in range(5_000)]],
+    ids=["long names", "many names"],
+)
+def test_header_names_are_not_kept_however_long_or_many_they_are(
+    names: Callable[[int], list[str]],
+) -> None:
+    """Every message may bring other ones, up to the size of a message."""
+    bench = Bench()
+    for number in range(1, 41):
+        message = delivered(number)
+        more: list[Header] = [(name, b"") for name in names(number)]
+        refusals = bench.check(message._replace(headers=[*message.headers, *more])).refusals
+        assert "T103" == refusals[0].code
+    kept = [name for layout in bench.checker._reader._layouts for name in layout]
+
+    assert sum(map(len, kept)) < 4_096
+    assert {} == bench.check(delivered(99)).refusals
+    assert 1 == len(bench.checker._reader._layouts)
 
 
 def test_the_stack_is_as_deep_after_a_bomb_as_before() -> None:

@@ -150,12 +150,14 @@ def test_a_gate_with_a_key_signs_anew_and_one_without_leaves_no_old_signature() 
     unsigned = routed(Bench(), with_header(delivered(), "ce_ticketmac", b"AAAAAAAAAAAAAAAA"))
     assert "ce_ticketmac" not in headers_of(unsigned)
 
-    bench = Bench(ticket_key="anchor")
+    bench = Bench(ticket_key="anchor of sixteen")
     # Reader without a key, gate with one: the first gate of a chain.
     checked = Bench().checker.check(block([delivered()]))
     [record] = bench.gate.pass_block(checked).records
 
-    assert isinstance(TicketReader(policy(), b"anchor").read(record.headers[:-1]), Ticket)
+    assert isinstance(
+        TicketReader(policy(), b"anchor of sixteen").read(record.headers[:-1]), Ticket
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,7 +269,7 @@ def test_the_dropped_door_publishes_nothing_and_the_late_one_elsewhere() -> None
 
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_message_is_sealed_up_to_its_size_and_told_about_above(spare: int) -> None:
-    bench = Bench(body_bytes_max=10_000_000)
+    bench = Bench()
     [small] = bench.pass_(delivered()._replace(value=b"")).records
     frame = len(Sealer(KEY).open(notice_of(small)["sealed"], about=notice_of(small)["origin"]))
     room = (SEALED_BYTES_MAX - frame) // 4 * 3

@@ -62,7 +62,7 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in REQUIRED.items():
         monkeypatch.setenv(name, value)
     for name in ("CLICKHOUSE__PASSWORD", "TICKET_KEY", "QUARANTINE_KEY"):
-        monkeypatch.setenv(f"AIRSIDE_{name}", "hunter2hunter2")
+        monkeypatch.setenv(f"AIRSIDE_{name}", "hunter2hunter2hunter2")
     settings = read_settings()
 
     assert "hunter2" not in repr(settings) + str(settings)
@@ -70,3 +70,36 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as caught:
         read_settings()
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_transaction_must_outlive_an_epoch_that_waits_for_clickhouse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the broker gives the transaction up, and the wait ends with a word about fencing."""
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRSIDE_CLICKHOUSE__RETRY_S_MAX", "50")
+    monkeypatch.setenv("AIRSIDE_EPOCH_S", "6")
+    monkeypatch.setenv("AIRSIDE_KAFKA__TRANSACTION_S_MAX", "61")
+
+    with pytest.raises(ConfigError, match=r"found 61 s; expected at least 62 s"):
+        read_settings()
+    monkeypatch.setenv("AIRSIDE_KAFKA__DELIVERY", "at_least_once")
+    assert 61 == read_settings().kafka.transaction_s_max
+    monkeypatch.delenv("AIRSIDE_KAFKA__DELIVERY")
+    monkeypatch.setenv("AIRSIDE_KAFKA__TRANSACTION_S_MAX", "62")
+    assert 62 == read_settings().kafka.transaction_s_max
+
+
+@pytest.mark.parametrize("key", ["", "k", "fifteen bytes .", "sieben \u00e4\u00e4\u00e4."])
+def test_a_short_ticket_key_is_refused_and_never_means_none(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRSIDE_TICKET_KEY", key)
+
+    with pytest.raises(ConfigError, match=r"AIRSIDE_TICKET_KEY: .*16 bytes or more"):
+        read_settings()
+    monkeypatch.setenv("AIRSIDE_TICKET_KEY", "\u00e4" * 8)
+    assert read_settings().ticket_key is not None

@@ -91,7 +91,6 @@ def test_good_settings_pass() -> None:
     [
         ({"crash_at": "rescaling"}, "AIRSIDE_CRASH_AT"),
         ({"watchdog_s": 60}, "AIRSIDE_WATCHDOG_S"),
-        ({"epoch_s": 30.5}, "AIRSIDE_KAFKA__TRANSACTION_S_MAX"),
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_a_warning(more: dict[str, Any], word: str) -> None:
