@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,10 +75,11 @@ class ClusterProcess(IngestProcess):
         """Wait until all lanes of this start read their streams."""
         self.wait_for(LOADED, self._loaded + self.settings.lanes)
 
-    def stop_all(self) -> list[int]:
-        """Ask all of them to stop; gives their exit codes."""
+    def stop_all(self, *, apart_s: float = 0.0) -> list[int]:
+        """Ask them to stop, one after another; gives their exit codes."""
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
+            time.sleep(apart_s)
         return self.ended()
 
     def kill_one(self, number: int) -> list[int]:
@@ -116,10 +118,12 @@ def test_a_cluster_drains_dies_and_goes_on_without_loss_or_doubles(rig: ClusterR
     with rig.sending(rig.world(16_000), rate=1_000) as streaming:
         rig.ingest.start()
         assert streaming.wait(60)
-        assert [0, 0] == rig.ingest.stop_all()
+        rig.ingest.wait_for_lanes()
+        assert [0, 0] == rig.ingest.stop_all(apart_s=2.0)
         for number in range(PROCESSES):
             rig.ingest.start()
             rig.ingest.wait_for_lanes()
+            time.sleep(2.0 * number)  # as the streams begin, and in the middle of the work
             assert 0 not in rig.ingest.kill_one(number), "a peer ends with its peer"
         rig.ingest.start()
     rig.wait()
