@@ -25,6 +25,11 @@ WATERMARK: Final = Gauge(
     "Event time, since 1970, that a lane has reached. Standing still with lag: look at the worker.",
     ["lane"],
 )
+ROLLUP_CELLS: Final = Gauge(
+    "airside_rollup_cells",
+    "Rollup cells open in a lane. Near ROLLUP_CELLS_MAX: a campaign that is new in each event.",
+    ["lane"],
+)
 ROWS: Final = Counter(
     "airside_rows_written",
     "Rows that ClickHouse confirmed, by table. Standing still with lag: look at ClickHouse.",

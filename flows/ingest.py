@@ -102,6 +102,7 @@ def make_gate(settings: Settings, policy: Policy) -> LaneGate:
         lateness_ms_max=int(settings.time.lateness_s_max * 1_000),
         duplicate_ms_max=int(settings.time.duplicate_s_max * 1_000),
         duplicates_max=settings.time.duplicates_max,
+        rollup_cells_max=settings.time.rollup_cells_max,
     )
     publisher = Publisher(
         node=settings.node,
