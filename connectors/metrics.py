@@ -37,6 +37,11 @@ QUARANTINE_SHARE: Final = Gauge(
     " AIRSIDE_LIMIT__SHARE_MAX; tell the producers.",
     ["lane"],
 )
+ROLLUP_CELLS: Final = Gauge(
+    "airside_rollup_cells",
+    "Rollup cells open in a lane. Near ROLLUP_CELLS_MAX: a campaign that is new in each event.",
+    ["lane"],
+)
 ROWS: Final = Counter(
     "airside_rows_written",
     "Rows that ClickHouse confirmed, by table. Standing still with lag: look at ClickHouse.",

@@ -15,6 +15,11 @@ from schemas.policy import SPAN, seconds_of
 
 WATCH_S_MAX: Final = 86_400
 
+FAULTS_HELP: Final = (
+    "share of all messages that is wrong, late or twice (default 0.06), or shares by kind, as in "
+    "late=0.1,odd=0: malformed, mislabelled, duplicate, late, too_late, out_of_order, odd"
+)
+
 
 def make_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
@@ -35,6 +40,7 @@ def _add_stack_commands(some: argparse._SubParsersAction[argparse.ArgumentParser
     demo.add_argument("--seconds", type=int, default=30, help="how long to send (default 30)")
     demo.add_argument("--rate", type=int, default=1_000, help="messages a second (default 1000)")
     demo.add_argument("--seed", type=int, default=7, help="seed of the simulated world")
+    demo.add_argument("--faults", metavar="SHARE", help=FAULTS_HELP)
     demo.add_argument("--report", type=Path, help="write the outcome to this JSON file")
     demo.add_argument("--keep", action="store_true", help="keep the stack running at the end")
     demo.add_argument("--data", type=Path, help="folder to work in (default: a temporary one)")
@@ -66,6 +72,7 @@ def _add_data_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]
     simulate.add_argument("--seconds", type=int, default=30)
     simulate.add_argument("--rate", type=int, default=1_000, help="0: as fast as it goes")
     simulate.add_argument("--seed", type=int, default=7)
+    simulate.add_argument("--faults", metavar="SHARE", help=FAULTS_HELP)
     simulate.add_argument("--truth", type=Path, help="write what was sent to this .jsonl.gz")
     simulate.set_defaults(act=commands.simulate)
     replay = some.add_parser("replay", help="publish a file of CloudEvents, one a line")

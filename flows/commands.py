@@ -233,11 +233,13 @@ def doctor(options: Namespace) -> int:
 def demo(options: Namespace) -> int:
     """Run the whole of Airside here for a while; see `flows.demo`."""
     from flows.demo import run_demo  # noqa: PLC0415 - starts quicker without
+    from flows.simulate import read_shares  # noqa: PLC0415 - starts quicker without
 
     return run_demo(
         seconds=options.seconds,
         rate=options.rate,
         seed=options.seed,
+        shares=read_shares(options.faults),
         report=options.report,
         keep=options.keep,
         data=options.data,
@@ -246,16 +248,17 @@ def demo(options: Namespace) -> int:
 
 def simulate(options: Namespace) -> int:
     """Publish a simulated world to the Kafka of the settings."""
-    from flows.demo import send_world  # noqa: PLC0415 - starts quicker without
+    from flows.demo import make_world, send_world  # noqa: PLC0415 - starts quicker without
+    from flows.simulate import read_shares  # noqa: PLC0415 - starts quicker without
 
     settings = read_settings()
-    sent = send_world(
-        settings,
+    world = make_world(
         seconds=options.seconds,
         rate=options.rate,
         seed=options.seed,
-        truth_path=options.truth,
+        shares=read_shares(options.faults),
     )
+    sent = send_world(settings, world, rate=options.rate, truth_path=options.truth)
     say(f"{sent} messages sent")
     return 0
 

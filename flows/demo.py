@@ -28,7 +28,7 @@ from flows.commands import apply_all_topics, export_lines, migrate_database
 from flows.latency import ArrivalClock, TimedTruth
 from flows.live_view import LiveView, read_metrics
 from flows.settings import Settings, child_environment, read_settings
-from flows.simulate import Truth, World, simulate
+from flows.simulate import Shares, Truth, World, simulate
 from flows.verify import Report, verify, wait_until_decided
 from schemas.errors import PermanentError, TransientError
 
@@ -49,7 +49,14 @@ class Outcome(NamedTuple):
 
 
 def run_demo(
-    *, seconds: int, rate: int, seed: int, report: Path | None, keep: bool, data: Path | None
+    *,
+    seconds: int,
+    rate: int,
+    seed: int,
+    shares: Shares,
+    report: Path | None,
+    keep: bool,
+    data: Path | None,
 ) -> int:
     """Start the stack, send a world through it, check every number, and say how it went.
 
@@ -64,7 +71,8 @@ def run_demo(
         settings = _settings_for(stack, folder)
         apply_all_topics(settings)
         migrate_database(settings.clickhouse_address)
-        outcome = _run(settings, stack, console, seconds=seconds, rate=rate, seed=seed)
+        world = make_world(seconds=seconds, rate=rate, seed=seed, shares=shares)
+        outcome = _run(settings, stack, console, world, rate=rate)
         _print_summary(console, outcome)
         if report is not None:
             report.write_bytes(orjson.dumps(_as_json(outcome), option=orjson.OPT_INDENT_2))
@@ -209,19 +217,17 @@ class _Sender(threading.Thread):
             raise self.error
 
 
+def make_world(*, seconds: int, rate: int, seed: int, shares: Shares) -> World:
+    """A world that ends now and lasts so long at this rate; rate 0 counts as one a second."""
+    total = seconds * max(rate, 1)
+    return World(seed, total=total, end_ms=time.time_ns() // 1_000_000, shares=shares)
+
+
 def _run(
-    settings: Settings,
-    stack: EmbeddedStack,
-    console: Console,
-    *,
-    seconds: int,
-    rate: int,
-    seed: int,
+    settings: Settings, stack: EmbeddedStack, console: Console, world: World, *, rate: int
 ) -> Outcome:
-    total = seconds * rate
-    world = World(seed, total=total, end_ms=time.time_ns() // 1_000_000)
     truth = TimedTruth()
-    view = LiveView(total=total)
+    view = LiveView(total=world.total)
     client = connect(settings.clickhouse_address)
     servers = settings.kafka.bootstrap_servers
     with ArrivalClock(servers) as arrivals, ingest_child(settings) as child:
@@ -322,12 +328,8 @@ def _keep(stack: EmbeddedStack, console: Console) -> None:
         stack.check()
 
 
-def send_world(
-    settings: Settings, *, seconds: int, rate: int, seed: int, truth_path: Path | None
-) -> int:
+def send_world(settings: Settings, world: World, *, rate: int, truth_path: Path | None) -> int:
     """Send a simulated world to the Kafka of the settings; gives the number of messages."""
-    total = seconds * max(rate, 1)
-    world = World(seed, total=total, end_ms=time.time_ns() // 1_000_000)
     truth = Truth()
     simulate(
         world,

@@ -105,6 +105,7 @@ def make_gate(settings: Settings, policy: Policy) -> LaneGate:
         duplicate_ms_max=int(settings.time.duplicate_s_max * 1_000),
         duplicates_max=settings.time.duplicates_max,
         limit=LimitRules(settings.limit.run_max, settings.limit.share_max, settings.limit.window),
+        rollup_cells_max=settings.time.rollup_cells_max,
     )
     publisher = Publisher(
         node=settings.node,

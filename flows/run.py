@@ -22,7 +22,14 @@ from connectors.crash import arm
 from connectors.kafka.lanes import LaneSource
 from connectors.kafka.sink import RecordSink
 from connectors.kafka.transactions import TransactionalSink
-from connectors.metrics import MESSAGES, QUARANTINE_RUN, QUARANTINE_SHARE, WATERMARK, serve
+from connectors.metrics import (
+    MESSAGES,
+    QUARANTINE_RUN,
+    QUARANTINE_SHARE,
+    ROLLUP_CELLS,
+    WATERMARK,
+    serve,
+)
 from connectors.tell import describe
 from connectors.watchdog import Watchdog
 from flows import ingest
@@ -48,6 +55,7 @@ def watch_metrics(gate: LaneGate, outputs: Outputs) -> None:
     """Count a block's messages by door, and note how far the lane's event time and limit got."""
     for (door, code), count in outputs.counts.items():
         MESSAGES.labels(outputs.topic, door.value, code).inc(count)
+    ROLLUP_CELLS.labels(str(outputs.lane)).set(len(gate.rollup))
     if gate.watermark_ms is not None:
         WATERMARK.labels(str(outputs.lane)).set(gate.watermark_ms / 1_000)
     QUARANTINE_RUN.labels(str(outputs.lane)).set(gate.limit.longest_run)

@@ -73,6 +73,9 @@ class TimeSettings(_Group):
     # seconds of event time for which an accepted event is remembered.
     duplicates_max: int = Field(2_000_000, ge=1_000, le=100_000_000)
     # events remembered in one lane at the most.
+    rollup_cells_max: int = Field(1_000_000, ge=1_000, le=16_000_000)
+    # rollup cells that late events may still correct in one lane, about 500 bytes each; one more
+    # stops the worker, since leaving it out would be silent.
     quiet_s: float = Field(5.0, gt=0, le=3_600)
     # seconds without a message after which a read-up partition stops holding others back.
     ahead_s_max: float = Field(300.0, gt=0, le=31_536_000)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
+import structlog
 
 from tests.services import (
     ANY_KAFKA,
@@ -161,3 +162,11 @@ def _tell_clickhouse(service: ClickHouseService, statement: str) -> None:
     order = Request(f"{service.dsn}/?query={quote(statement)}", data=b"", method="POST")
     with urlopen(order, timeout=30) as answer:
         answer.read()
+
+
+@pytest.fixture(autouse=True)
+def _log_anew() -> Iterator[None]:
+    """A command that a test ran here has set up the log on a stream that ends with that test."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()

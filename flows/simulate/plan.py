@@ -50,6 +50,51 @@ class Shares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     odd: float = 0.003
 
 
+def read_shares(text: str | None) -> Shares:
+    """Read shares as a person gives them: one for all faults together, or some by name, or none.
+
+    Errors: ConfigError for a name that is no family, or a share that is not from 0 to 1.
+
+    >>> read_shares("late=0.2,odd=0") == Shares(late=0.2, odd=0.0)
+    True
+    >>> round(sum(msgspec.structs.astuple(read_shares("0.5"))), 9)
+    0.5
+    """
+    if text is None:
+        return Shares()
+    usual = msgspec.structs.asdict(Shares())
+    if "=" not in text:
+        factor = _read_share("all", text) / sum(usual.values())
+        return Shares(**{family: share * factor for family, share in usual.items()})
+    named = {}
+    for part in text.split(","):
+        family, _, share = (word.strip() for word in part.partition("="))
+        if family not in usual:
+            raise _no_share("a name that is none", ", ".join(usual))
+        named[family] = _read_share(family, share)
+    return Shares(**{**usual, **named})
+
+
+def _read_share(family: str, text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise _no_share(f"no share for {family}", "a number from 0 to 1")
+    return share
+
+
+def _no_share(found: str, expected: str) -> ConfigError:
+    return ConfigError(
+        do="read",
+        kind="faults",
+        found=found,
+        expected=expected,
+        hint="for example 0.1, or malformed=0.05,late=0",
+    )
+
+
 def counts_of(shares: Shares, messages: int) -> dict[str, int]:
     """How many messages of each family a run has."""
     counts = {}

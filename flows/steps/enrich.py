@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+_INTERNED_MAX = 4_096
 _HOUR_MS = 3_600_000
 _QUARTER_S = 900  # zones change their offset on a quarter of an hour
 _HOURS_A_WEEK = 168
@@ -25,7 +26,8 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
 class ProfileTable:
     """The latest profile of every subject of a lane.
 
-    State: one entry a subject, interned parts; rebuilt from the compacted topic at every start.
+    State: one entry a subject; those that say the same share one, as far as a bounded cache
+    remembers. Rebuilt from the compacted topic at every start.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,8 @@ class ProfileTable:
         """Take a profile event's body as the latest word of its subject."""
         granted = frozenset(purpose for purpose, yes in body.consent.items() if yes)
         profile = Profile(body.zone, granted)
+        if len(self._interned) >= _INTERNED_MAX:
+            self._interned.clear()
         self._profiles[body.subject] = self._interned.setdefault(profile, profile)
 
     def forget(self, subject: str) -> None:

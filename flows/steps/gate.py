@@ -43,13 +43,17 @@ _AMOUNT: Final = COLUMNS.index("amount_minor")
 
 
 class GateRules(msgspec.Struct, frozen=True):
-    """What the gate decides by. Units: milliseconds; `duplicates_max` counts events."""
+    """What the gate decides by.
+
+    Units: milliseconds; `duplicates_max` counts events, `rollup_cells_max` open cells of a lane.
+    """
 
     policy: Policy
     lateness_ms_max: int
     duplicate_ms_max: int
     duplicates_max: int
     limit: LimitRules
+    rollup_cells_max: int = 1_000_000
 
 
 class LaneGate:
@@ -68,7 +72,7 @@ class LaneGate:
         self._names = list(self._purposes)
         self.profiles = ProfileTable()
         self.memory = Memory(rules.duplicate_ms_max, rules.duplicates_max)
-        self.rollup = Rollup()
+        self.rollup = Rollup(rules.rollup_cells_max)
         self.ledger = Ledger()
         self.limit = QuarantineLimit(rules.limit)
         self.closed = ClosedCells()

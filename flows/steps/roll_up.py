@@ -6,15 +6,18 @@ greatest version, so writing a cell again, or an older state of it, changes noth
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.blocks import Rows
+from schemas.errors import PermanentError
 from schemas.rollup import HISTOGRAM_BUCKETS, MINUTE_MS, Dimensions
 
 _DIMENSION_BITS: Final = 24
+_DIMENSION_MASK: Final = (1 << _DIMENSION_BITS) - 1
 _FIRST_ROWS: Final = 1_024
 _ONE: Final = np.int64(1)
 GENERATION_BITS: Final = 40
@@ -27,13 +30,18 @@ class Rollup:
     """The open cells of one lane: a code (minute and dimensions) → a row of three slabs.
 
     Units: amounts in minor units of the currency; latencies in milliseconds.
-    State: cells from the oldest minute that late events may still correct; `drop_before` frees
-    the older ones, and their rows are used again.
+    State: cells from the oldest minute that late events may still correct, `cells_max` at the
+    most; `drop_before` frees the older ones, and their rows and numbers are used again.
+    Errors: PermanentError for one cell more: what it counts may not be left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cells_max: int = 1_000_000) -> None:
+        self._cells_max = cells_max
         self._numbers: dict[Dimensions, int] = {}
-        self._dimensions: list[Dimensions] = []
+        self._dimensions: list[Dimensions | None] = []
+        self._uses: list[int] = []
+        # The smallest one first, so that a lane numbers alike whether it was resumed or not.
+        self._spare: list[int] = []
         self._rows: dict[int, int] = {}
         self._free: list[int] = []
         self._make_slabs(_FIRST_ROWS)
@@ -48,12 +56,26 @@ class Rollup:
         self._recorded = np.zeros(rows, np.int64)
 
     def number_of(self, dimensions: Dimensions) -> int:
-        """The small number that stands for these dimensions in codes."""
+        """The small number that stands for these dimensions in codes while a cell has them."""
         number = self._numbers.get(dimensions)
-        if number is None:
-            number = self._numbers[dimensions] = len(self._dimensions)
+        if number is not None:
+            return number
+        if self._spare:
+            number = heappop(self._spare)
+            self._dimensions[number] = dimensions
+        else:
+            number = len(self._dimensions)
             self._dimensions.append(dimensions)
+            self._uses.append(0)
+        self._numbers[dimensions] = number
         return number
+
+    def _release(self, number: int) -> None:
+        dimensions = self._dimensions[number]
+        if dimensions is not None:
+            del self._numbers[dimensions]
+            self._dimensions[number] = None
+        heappush(self._spare, number)
 
     def add(
         self,
@@ -86,11 +108,24 @@ class Rollup:
         row = self._rows.get(code)
         if row is not None:
             return row
+        if len(self._rows) >= self._cells_max:
+            raise self._full()
         row = self._free.pop() if self._free else len(self._rows)
         if row >= len(self._count):
             self._grow()
         self._rows[code] = row
+        self._uses[code & _DIMENSION_MASK] += 1
         return row
+
+    def _full(self) -> PermanentError:
+        return PermanentError(
+            do="open",
+            kind="rollup cell",
+            found=f"{len(self._rows)} open ones with {len(self._numbers)} sets of dimensions",
+            expected=f"at most {self._cells_max} in a lane (AIRSIDE_TIME__ROLLUP_CELLS_MAX)",
+            hint="look in rollup_1m for a campaign that is new in every event; else raise the "
+            "bound, at about 500 bytes each, or shorten AIRSIDE_TIME__LATENESS_S_MAX",
+        )
 
     def _grow(self) -> None:
         self._count = np.concatenate([self._count, np.zeros_like(self._count)])
@@ -108,12 +143,17 @@ class Rollup:
             self._latency[row] = 0
             self._recorded[row] = 0
             self._free.append(row)
+            number = code & _DIMENSION_MASK
+            self._uses[number] -= 1
+            if not self._uses[number]:
+                self._release(number)
 
     def rows(self, codes: Codes, *, lane: int, generation: int = 0) -> Rows:
         """The current absolute values of these cells, as rows of `rollup_1m_lanes`."""
         rows = np.array([self._rows[code] for code in codes.tolist()], np.int64)
-        numbers = (codes & ((1 << _DIMENSION_BITS) - 1)).tolist()
-        dims = [self._dimensions[number] for number in numbers]
+        found = [self._dimensions[number] for number in (codes & _DIMENSION_MASK).tolist()]
+        dims = [dim for dim in found if dim is not None]
+        assert len(dims) == len(codes)
         columns: dict[str, Any] = {
             "w": (codes >> _DIMENSION_BITS) * MINUTE_MS,
             "event_type": [dim.event_type for dim in dims],
@@ -134,7 +174,7 @@ class Rollup:
         """A copy as flat bytes, for a snapshot."""
         rows = np.array(list(self._rows.values()), np.int64)
         return {
-            "dimensions": [list(dim) for dim in self._dimensions],
+            "dimensions": self._dump_dimensions(),
             "code": np.array(list(self._rows), np.int64).tobytes(),
             "count": self._count[rows].tobytes(),
             "amount": self._amount[rows].tobytes(),
@@ -142,11 +182,15 @@ class Rollup:
             "recorded": self._recorded[rows].tobytes(),
         }
 
+    def _dump_dimensions(self) -> list[list[str] | None]:
+        """By number, without the spare ones at the end: a burst is not in all later snapshots."""
+        count = max(self._numbers.values(), default=-1) + 1
+        return [None if dim is None else list(dim) for dim in self._dimensions[:count]]
+
     def load(self, dumped: dict[str, Any]) -> None:
         """Take back what `dump` gave."""
-        self._dimensions = [Dimensions(*parts) for parts in dumped["dimensions"]]
-        self._numbers = {dim: number for number, dim in enumerate(self._dimensions)}
         codes = np.frombuffer(dumped["code"], np.int64).tolist()
+        self._load_dimensions(dumped["dimensions"], codes)
         self._rows = {code: row for row, code in enumerate(codes)}
         self._free = []
         size = max(_FIRST_ROWS, 2 * len(codes))
@@ -157,3 +201,15 @@ class Rollup:
             -1, HISTOGRAM_BUCKETS
         )
         self._recorded[: len(codes)] = np.frombuffer(dumped["recorded"], np.int64)
+
+    def _load_dimensions(self, dumped: list[list[str] | None], codes: list[int]) -> None:
+        """Number the dimensions as before; those that no cell has are spare."""
+        self._uses = [0] * len(dumped)
+        for code in codes:
+            self._uses[code & _DIMENSION_MASK] += 1
+        used = [parts if count else None for parts, count in zip(dumped, self._uses, strict=True)]
+        self._dimensions = [None if parts is None else Dimensions(*parts) for parts in used]
+        pairs = enumerate(self._dimensions)
+        self._numbers = {dim: number for number, dim in pairs if dim is not None}
+        self._spare = [number for number, dim in enumerate(self._dimensions) if dim is None]
+        heapify(self._spare)
