@@ -1,0 +1,242 @@
+"""Take one protection away inside the target, so that a checker can be seen to fail.
+
+Only `tests/chaos/site` loads this, in a process whose environment names what to break.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import connectors.crash
+import flows.run
+from connectors.clickhouse.sink import TablePartition
+from connectors.kafka.transactions import TransactionalPartition
+from flows.ingest import GateLogic
+from flows.steps.publish import Publisher
+from flows.steps.roll_up import Rollup
+from schemas.blocks import OutRecord
+
+VARIABLE: Final = "TEST_AIRSIDE_SABOTAGE"
+
+
+def no_watermark() -> None:
+    """Publish again what was committed before."""
+    original = TransactionalPartition._is_new
+
+    def always(self: TransactionalPartition, record: OutRecord) -> bool:
+        original(self, record)
+        place = (record.origin.topic, record.origin.partition)
+        self._reach[place] = max(self._reach.get(place, 0), record.origin.offset + 1)
+        return True
+
+    _put(TransactionalPartition, "_is_new", always)
+
+
+def drop_records() -> None:
+    """Lose every hundredth record."""
+    counted = iter(range(10**9))
+    original = TransactionalPartition._produce
+
+    def produce(self: TransactionalPartition, record: OutRecord) -> None:
+        if next(counted) % 100 != 99:
+            original(self, record)
+
+    _put(TransactionalPartition, "_produce", produce)
+
+
+def swap_records() -> None:
+    """Publish the records of a block backwards."""
+    original = TransactionalPartition.write_batch
+
+    def write(self: TransactionalPartition, items: list[list[OutRecord]]) -> None:
+        original(self, [list(reversed(records)) for records in items])
+
+    _put(TransactionalPartition, "write_batch", write)
+
+
+def late_flush() -> None:
+    """Call an epoch durable before its rows are: they go out with the next one."""
+    original = TablePartition.snapshot
+    counted = iter(range(10**9))
+
+    def snapshot(self: TablePartition) -> None:
+        if next(counted) % 40 == 39:
+            original(self)
+
+    _put(TablePartition, "snapshot", snapshot)
+
+
+def forget_state() -> None:
+    """Start each time as if the lane had no state: what it sums up begins at nothing."""
+    original = GateLogic.__init__
+
+    def init(self: GateLogic, gate: Any, resume: bytes | None, watch: Any) -> None:
+        original(self, gate, None, watch)
+
+    _put(GateLogic, "__init__", init)
+
+
+def deltas() -> None:
+    """Write what a block adds to a cell instead of the cell's whole value."""
+    original = Rollup.rows
+    known: dict[tuple[int, int], int] = {}
+
+    def rows(self: Rollup, codes: Any, *, lane: int, generation: int = 0) -> Any:
+        made = original(self, codes, lane=lane, generation=generation)
+        for at, code in enumerate(codes.tolist()):
+            whole = int(made.columns["n"][at])
+            made.columns["n"][at] = whole - known.get((lane, code), 0)
+            known[lane, code] = whole
+        return made
+
+    _put(Rollup, "rows", rows)
+
+
+def leak_body() -> None:
+    """Put the body of a refused message into its notice."""
+    original = Publisher.refused
+
+    def refused(self: Publisher, message: Any, raw: Any, place: int, *, discard: bool) -> Any:
+        record = original(self, message, raw, place, discard=discard)
+        if record is not None:
+            record.headers.append(("x-body", raw.values[place]))
+        return record
+
+    _put(Publisher, "refused", refused)
+
+
+def leave_open() -> None:
+    """End with the last transaction neither committed nor aborted."""
+
+    def close(self: TransactionalPartition) -> None:
+        self._reader.close()
+
+    original = TransactionalPartition.snapshot
+    stop = _stop_flag()
+
+    def snapshot(self: TransactionalPartition) -> None:
+        if not stop():
+            original(self)
+            return
+        topic = "ntf.routed.open.v1"
+        self._begin()
+        self._producer.produce(topic, value=b"{}")
+        self._producer.flush(10)
+
+    _put(TransactionalPartition, "snapshot", snapshot)
+    _put(TransactionalPartition, "close", close)
+
+
+def silent_exit() -> None:
+    """End with a code and without a word, in the middle of the work."""
+    counted = iter(range(10**9))
+
+    def write(self: TablePartition, items: Any) -> None:
+        if next(counted) > 20:
+            os._exit(70)
+
+    _put(TablePartition, "write_batch", write)
+
+
+def hang() -> None:
+    """Wait for ever in the middle of the work."""
+    counted = iter(range(10**9))
+    original = TablePartition.write_batch
+
+    def write(self: TablePartition, items: Any) -> None:
+        if next(counted) > 20:
+            time.sleep(3_600)
+        original(self, items)
+
+    _put(TablePartition, "write_batch", write)
+
+
+def orphan() -> None:
+    """Leave a process behind."""
+    if "flows" in " ".join(sys.orig_argv):
+        bare = {name: text for name, text in os.environ.items() if name != VARIABLE}
+        subprocess.Popen(["/bin/sleep", "600"], env=bare, start_new_session=True)
+
+
+def no_lock() -> None:
+    """Let two instances have one recovery store."""
+    _put(fcntl, "flock", lambda *_args: None)
+
+
+def hoard() -> None:
+    """Keep memory that nobody needs."""
+    kept: list[bytes] = []
+    original = TablePartition.write_batch
+
+    def write(self: TablePartition, items: Any) -> None:
+        if len(kept) < 40:
+            kept.append(os.urandom(32 * 2**20))
+        original(self, items)
+
+    _put(TablePartition, "write_batch", write)
+
+
+def _stop_flag() -> Callable[[], bool]:
+    asked = False
+    original = flows.run.Stop._ask
+
+    def ask(self: flows.run.Stop, number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        original(self, number, frame)
+
+    _put(flows.run.Stop, "_ask", ask)
+    return lambda: asked
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    setattr(owner, name, value)
+
+
+ALL: Final[dict[str, Callable[[], None]]] = {
+    act.__name__: act
+    for act in (
+        no_watermark,
+        drop_records,
+        swap_records,
+        late_flush,
+        forget_state,
+        deltas,
+        leak_body,
+        leave_open,
+        silent_exit,
+        hang,
+        orphan,
+        no_lock,
+        hoard,
+    )
+}
+
+
+def carry_out(text: str) -> None:
+    """Break what is named, several joined by commas; `crash=POINT:N` arms a crash point.
+
+    With `once=FILE` the crash is for the first process that makes the file.
+    """
+    for word in text.split(","):
+        name, _, value = word.partition("=")
+        if name == "crash":
+            connectors.crash.arm(value)
+        elif name == "once":
+            _only_once(Path(value))
+        else:
+            ALL[name]()
+
+
+def _only_once(mark: Path) -> None:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        connectors.crash.arm("")
