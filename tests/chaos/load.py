@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
@@ -24,7 +25,8 @@ from tests.chaos.oracle import CANARY
 
 HOUR_MS: Final = 3_600_000
 LATENESS_S: Final = 86_400
-JUMP_MS: Final = 2 * HOUR_MS
+AHEAD_MS: Final = 50 * 60_000
+BEHIND_MS: Final = 2 * HOUR_MS
 # A jump of a producer's clock moves the bound of lateness by as much; the world has no message
 # near it then. Too late ones are in the bursts, days behind.
 GATE_LATENESS_S: Final = LATENESS_S + 3 * 3_600
@@ -80,15 +82,24 @@ class Bursts:
         return self.send(self._wrong(rng, self._person(rng), at_ms) for at_ms in times)
 
     def jump(self, rng: Random, size: int) -> int:
-        """A producer whose clock goes two hours ahead, then two hours behind, then is right."""
+        """A producer whose clock goes ahead, then behind, then is right; one event far ahead.
+
+        Kafka itself refuses records more than an hour ahead, so a clock goes no further than that;
+        an event further ahead of its record is refused by the gate.
+        """
         messages = []
         for at_ms in self._times(rng, size, HOUR_MS):
-            shift_ms = rng.choice((JUMP_MS, -JUMP_MS, 0))
+            shift_ms = rng.choice((AHEAD_MS, -BEHIND_MS, 0))
             person = self._person(rng)
             messages.append(self._opened(person, at_ms + shift_ms))
-            if rng.random() < 0.1:
+            luck = rng.random()
+            if luck < 0.1:
                 late = self._opened(person, at_ms - 20 * 24 * HOUR_MS)
                 messages.append(refuse(late, kind="too_late", code="T601"))
+            elif luck > 0.9:
+                early = self._opened(person, at_ms + BEHIND_MS)
+                early.timestamp_ms = at_ms
+                messages.append(refuse(early, kind="too_early", code="T105"))
         return self.send(messages)
 
     def repeats(self, rng: Random, size: int) -> int:
@@ -190,7 +201,7 @@ class Bursts:
         left = producer.flush(CONFIRM_S_MAX)
         if left or failed or len(self.noted) - before != sent:
             raise PermanentError(
-                do="send", kind="burst", found=f"{left} unanswered, {len(failed)} refused"
+                do="send", kind="burst", found=f"{left} unanswered, {dict(Counter(failed))} refused"
             )
         return sent
 
