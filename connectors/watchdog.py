@@ -53,15 +53,18 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
-        self.beat()
+        """Begin to watch; the sign appears with the first beat."""
+        self._wind_up()
         self._thread.start()
 
     def beat(self) -> None:
         """Note that the work goes on."""
-        self._beat_s = self._steady_s()
+        self._wind_up()
         if self._sign is not None:
             self._sign.touch()
+
+    def _wind_up(self) -> None:
+        self._beat_s = self._steady_s()
         faulthandler.dump_traceback_later(
             self._limit_s + _MARGIN_S, exit=True, file=sys.__stderr__ or sys.stderr
         )

@@ -45,7 +45,14 @@ def _add_stack_commands(some: argparse._SubParsersAction[argparse.ArgumentParser
     migrate.set_defaults(act=commands.migrate)
     run = some.add_parser("run", help="run a dataflow until it is told to stop")
     run.add_argument("flow", choices=["ingest"])
+    run.add_argument("--cells", type=int, help="processes, started and looked after by this one")
+    run.add_argument("--cell", help=argparse.SUPPRESS)  # i/n: one of a supervisor's cells
+    run.add_argument("--generation", type=int, help=argparse.SUPPRESS)
     run.set_defaults(act=commands.run)
+    rescale = some.add_parser("rescale", help="give a dataflow another number of cells")
+    rescale.add_argument("flow", choices=["ingest"])
+    rescale.add_argument("--cells", type=int, required=True, help="processes to have")
+    rescale.set_defaults(act=commands.rescale)
 
 
 def _add_data_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

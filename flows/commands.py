@@ -16,13 +16,17 @@ from rich.table import Table
 
 from connectors.clickhouse.client import ClickHouseAddress, connect
 from connectors.clickhouse.migrations import apply_migrations, read_migrations
+from connectors.crash import arm
 from connectors.kafka.topics import apply_topics
 from flows import ingest
+from flows.cells import Cell
 from flows.log import set_up_log
 from flows.places import MIGRATIONS
-from flows.run import run_flow
+from flows.rescale import rescale as rescale_flow
+from flows.run import run_cell, run_flow
 from flows.settings import Settings, read_settings
 from flows.steps.seal import KEY_BYTES, Sealer
+from flows.supervise import supervise
 from schemas.codes import CODES, Door
 from schemas.errors import ConfigError
 from schemas.policy import load_policy
@@ -37,10 +41,27 @@ def say(text: str) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Run a dataflow until SIGTERM or SIGINT."""
+    """Run a dataflow until SIGTERM or SIGINT: here, in supervised cells, or as one of those."""
     settings = read_settings()
     set_up_log(settings.log)
-    run_flow(options.flow, settings)
+    if options.cell is not None:
+        number, cells = map(int, options.cell.split("/"))
+        cell, wait_s_max = Cell(number, cells), settings.drain_s_max
+        generation = options.generation
+        run_cell(options.flow, settings, cell, generation=generation, wait_s_max=wait_s_max)
+    elif options.cells is not None:
+        supervise(options.flow, settings, options.cells)
+    else:
+        run_flow(options.flow, settings)
+    return 0
+
+
+def rescale(options: Namespace) -> int:
+    """Give a dataflow another number of cells."""
+    settings = read_settings()
+    set_up_log(settings.log)
+    arm(settings.crash_at)
+    say(rescale_flow(options.flow, settings, options.cells))
     return 0
 
 

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from connectors.clock import Clock, SystemClock
 from connectors.kafka.client import Outage, client_config, read_metadata
 from flows.lines import EX_DATAERR, Faults, LineFile
-from flows.run import Stop
 from flows.settings import Settings
+from flows.stop import Stop
 from flows.structured_event import BinaryEvent, mark_replayed, read_event
 from schemas.errors import ConfigError, PermanentError
 from schemas.topics_catalog import Topic, load_topics

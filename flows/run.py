@@ -2,103 +2,46 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
-import json
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 from bytewax.dataflow import Dataflow
-from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.sink import TableSink
 from connectors.clickhouse.writer import TableWriter
 from connectors.clock import SystemClock
+from connectors.crash import arm
 from connectors.kafka.lanes import LaneSource
 from connectors.kafka.sink import RecordSink
 from connectors.kafka.transactions import TransactionalSink
 from connectors.metrics import MESSAGES, WATERMARK, serve
+from connectors.tell import describe
+from connectors.watchdog import Watchdog
 from flows import ingest
+from flows.cells import Cell, Home, Lease, Manifest, opened_store, owned, say_error
 from flows.settings import Settings
 from flows.steps.gate import LaneGate
+from flows.stop import Stop
 from schemas.blocks import Outputs
-from schemas.errors import AirsideError, ConfigError
+from schemas.errors import AirsideError, ConfigError, PermanentError
 
 _log = structlog.get_logger(__name__)
 
-RECOVERY_PARTS: Final = 1
-MANIFEST: Final = "manifest.json"
 
+class Process(NamedTuple):
+    """What a flow is told about the process it runs in."""
 
-class Stop:
-    """A flag that SIGTERM and SIGINT set: lanes stop reading, the epoch ends, the process too."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self) -> bool:
-        """Tell whether to stop."""
-        return self.asked
-
-    def listen(self) -> None:
-        """Take over both signals in this process."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number: int, _frame: Any) -> None:
-        if not self.asked:
-            _log.info("stop_asked", signal=signal.Signals(number).name)
-        self.asked = True
-
-
-@contextmanager
-def recovery_store(
-    folder: Path, *, flow_id: str, lanes: int, step_ids: Sequence[str]
-) -> Iterator[RecoveryConfig]:
-    """Open a flow's recovery store for this process alone, and make it at the first start.
-
-    Errors: ConfigError when another process has it, or when it was made for another flow shape.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise ConfigError(
-                do="open",
-                kind="recovery store",
-                name=flow_id,
-                found="another process using it",
-                hint="stop that one first, or set another AIRSIDE_DATA",
-            ) from err
-        shape = {"flow": flow_id, "lanes": lanes, "steps": list(step_ids)}
-        manifest = folder / MANIFEST
-        if manifest.exists():
-            _compare(json.loads(manifest.read_text()), shape)
-        else:
-            init_db_dir(folder, RECOVERY_PARTS)
-            manifest.write_text(json.dumps(shape))
-        yield RecoveryConfig(folder, backup_interval=timedelta(0))
-
-
-def _compare(found: dict[str, Any], shape: dict[str, Any]) -> None:
-    for part, wanted in shape.items():
-        if found.get(part) != wanted:
-            raise ConfigError(
-                do="resume",
-                kind="recovery store",
-                name=str(shape["flow"]),
-                found=f"{part} {found.get(part)}",
-                expected=f"{part} {wanted}",
-                hint="start as it was made, or from an empty data folder",
-            )
+    cell: Cell
+    stop: Stop
+    beat: Callable[[], None] = lambda: None
 
 
 def watch_metrics(gate: LaneGate, outputs: Outputs) -> None:
@@ -109,28 +52,32 @@ def watch_metrics(gate: LaneGate, outputs: Outputs) -> None:
         WATERMARK.labels(str(outputs.lane)).set(gate.watermark_ms / 1_000)
 
 
-def make_ingest(settings: Settings, stop: Stop) -> Dataflow:
+def make_ingest(settings: Settings, process: Process) -> Dataflow:
     """The ingest flow between Kafka and ClickHouse as the settings say.
 
     Errors: TransientError when one of them does not answer within its bound.
     """
     address = settings.clickhouse_address
+    own = process.cell.lanes(settings.lanes)
 
     def make_writer() -> TableWriter:
         return TableWriter(
             connect(address),
             rows_max=settings.clickhouse.rows_max,
             retry_s_max=settings.clickhouse.retry_s_max,
+            on_wait=process.beat,
         )
 
     kafka = settings.kafka
     source = LaneSource(
         bootstrap_servers=kafka.bootstrap_servers,
         lanes=settings.lanes,
+        own=own,
         tables=ingest.TABLES,
         streams=ingest.STREAMS,
         clock=SystemClock(),
-        stop=stop,
+        stop=process.stop,
+        on_durable=process.beat,
         block_messages_max=settings.block_messages_max,
         queue_kbytes_max=kafka.queue_kbytes_max,
         quiet_s=settings.time.quiet_s,
@@ -139,18 +86,20 @@ def make_ingest(settings: Settings, stop: Stop) -> Dataflow:
         extra=kafka.extra,
     )
     connect(address).close()  # say so now, and not after the lanes were opened
-    tables = TableSink(lanes=settings.lanes, make_writer=make_writer)
+    tables = TableSink(lanes=settings.lanes, own=own, make_writer=make_writer)
     return ingest.build(
         settings,
         source=source,
-        records=make_record_sink(settings, ingest.FLOW_ID, (*ingest.TABLES, *ingest.STREAMS)),
+        records=make_record_sink(
+            settings, ingest.FLOW_ID, own=own, sources=(*ingest.TABLES, *ingest.STREAMS)
+        ),
         tables=tables,
         watch=watch_metrics,
     )
 
 
 def make_record_sink(
-    settings: Settings, flow_id: str, sources: Sequence[str]
+    settings: Settings, flow_id: str, *, own: Sequence[int], sources: Sequence[str]
 ) -> RecordSink | TransactionalSink:
     """The sink for the delivery that the settings ask for."""
     kafka = settings.kafka
@@ -158,6 +107,7 @@ def make_record_sink(
         return RecordSink(
             bootstrap_servers=kafka.bootstrap_servers,
             lanes=settings.lanes,
+            own=own,
             delivery_s_max=kafka.delivery_s_max,
             extra=kafka.extra,
         )
@@ -165,6 +115,7 @@ def make_record_sink(
         bootstrap_servers=kafka.bootstrap_servers,
         application=f"airside.{settings.node}.{flow_id}",
         lanes=settings.lanes,
+        own=own,
         sources=sources,
         timeout_s=kafka.transaction_s_max,
         extra=kafka.extra,
@@ -174,33 +125,86 @@ def make_record_sink(
 FLOWS: Final = {ingest.FLOW_ID: (make_ingest, ingest.STEP_IDS)}
 
 
+def shape_of(name: str, settings: Settings, cells: int) -> Manifest:
+    """What a flow's recovery stores have to be made for.
+
+    Errors: ConfigError for more cells than lanes.
+    """
+    if cells > settings.lanes:
+        raise ConfigError(
+            do="run",
+            kind="flow",
+            name=name,
+            found=f"{cells} cells",
+            expected=f"at most {settings.lanes}, one for each lane (AIRSIDE_LANES)",
+        )
+    return Manifest(name, settings.lanes, tuple(FLOWS[name][1]), cells)
+
+
 def run_flow(name: str, settings: Settings) -> None:
-    """Run one flow until it is told to stop.
+    """Run one flow as a single cell, until it is told to stop.
 
     Errors: ConfigError, TransientError, PermanentError; the engine's wrapping is taken off.
     """
-    make, step_ids = FLOWS[name]
-    stop = Stop()
-    stop.listen()
-    if settings.metrics_port:
-        serve(settings.metrics_port)
-    folder = settings.data / "recovery" / name
-    with recovery_store(folder, flow_id=name, lanes=settings.lanes, step_ids=step_ids) as recovery:
-        flow = make(settings, stop)
-        tune_garbage_collection()
-        _log.info("flow_started", flow=name, lanes=settings.lanes, epoch_s=settings.epoch_s)
+    home = Home(settings.data, name)
+    cell = Cell()
+    with owned(home, shape_of(name, settings, cell.cells)) as manifest:
+        lease = Lease(manifest.generation, cell.cells, os.getpid(), "running", {})
+        home.write_lease(lease)
         try:
-            cli_main(
-                flow,
-                epoch_interval=timedelta(seconds=settings.epoch_s),
-                recovery_config=recovery,
-            )
-        except Exception as err:  # the outermost frame: the engine wraps what steps raise
-            own = find_own_error(err)
-            if own is None:
-                raise
-            raise own from err
+            run_cell(name, settings, cell, generation=manifest.generation)
+        finally:
+            home.write_lease(msgspec.structs.replace(lease, state="stopped"))
+
+
+def run_cell(
+    name: str, settings: Settings, cell: Cell, *, generation: int, wait_s_max: float = 0.0
+) -> None:
+    """Run one cell of a flow in this process; what ends it is also left for the exit report.
+
+    Errors: as `run_flow`; what is no error of ours becomes a PermanentError that names its type
+    and places, without the text, which may hold values.
+    """
+    home = Home(settings.data, name)
+    structlog.contextvars.bind_contextvars(cell=cell.number, generation=generation)
+    home.error_file(cell).unlink(missing_ok=True)
+    arm(settings.crash_at)
+    watchdog = Watchdog(limit_s=settings.watchdog_s, sign=home.sign(cell))
+    try:
+        with opened_store(home, cell, generation=generation, wait_s_max=wait_s_max) as store:
+            watchdog.start()
+            _run_engine(name, settings, Process(cell, Stop(), watchdog.beat), store)
+    except Exception as err:  # the outermost frame: the engine wraps what steps raise
+        own = find_own_error(err) or _defect(name, err)
+        say_error(home, cell, {"pid": os.getpid(), "error": str(own)})
+        raise own from err
+    finally:
+        watchdog.stop()
     _log.info("flow_stopped", flow=name)
+
+
+def _run_engine(name: str, settings: Settings, process: Process, store: RecoveryConfig) -> None:
+    process.stop.listen()
+    if settings.metrics_port:
+        serve(settings.metrics_port + process.cell.number)
+    flow = FLOWS[name][0](settings, process)
+    tune_garbage_collection()
+    lanes = len(process.cell.lanes(settings.lanes))
+    _log.info("flow_started", flow=name, lanes=lanes, epoch_s=settings.epoch_s)
+    cli_main(flow, epoch_interval=timedelta(seconds=settings.epoch_s), recovery_config=store)
+
+
+def _defect(name: str, err: BaseException) -> PermanentError:
+    root = err
+    while (deeper := root.__cause__ or root.__context__) is not None:
+        root = deeper
+    return PermanentError(
+        do="run",
+        kind="flow",
+        name=name,
+        found=describe(root),
+        hint="nothing is lost: the epoch is repeated at the next start; report this line",
+    )
 
 
 def tune_garbage_collection() -> None:

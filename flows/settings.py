@@ -100,6 +100,15 @@ class Settings(BaseSettings):
     # shares of the partitions; fixed once there is state.
     epoch_s: float = Field(5.0, ge=0.1, le=600)
     # seconds between durable points.
+    watchdog_s: float = Field(180.0, ge=1, le=86_400)
+    # seconds without a durable point after which a process ends itself, unless it waits for
+    # ClickHouse; more than a transaction may take.
+    drain_s_max: float = Field(120.0, ge=1, le=3_600)
+    # seconds that a cell has to end when told to.
+    restarts_max: int = Field(20, ge=0, le=1_000_000)
+    # starts of cells after failures in ten minutes before a supervisor gives up.
+    restart_pause_s_max: float = Field(30.0, ge=0.1, le=600)
+    # seconds that a cell waits at the most before its next start; the first wait is half a second.
     block_messages_max: int = Field(5_000, ge=1, le=100_000)
     # messages in one block.
     body_bytes_max: int = Field(1_048_576, ge=1, le=67_108_864)
@@ -110,6 +119,8 @@ class Settings(BaseSettings):
     # key of the tickets' signatures; when set, every ticket must carry one.
     quarantine_key: SecretStr | None = None
     # 32 bytes in base64 that seal refused bodies; when not set, those are not kept.
+    crash_at: str = ""
+    # crash point of a test, see connectors/crash.py; never set it in production.
     log: str = Field("auto", pattern=r"^(auto|json|text)$")
     # form of the log: text on a terminal, else JSON.
 

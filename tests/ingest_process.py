@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ WAIT_S_MAX: Final = 120.0
 
 
 class IngestProcess:
-    """Starts `airside run ingest` with one data folder, as often as told."""
+    """Starts `airside run ingest` with one data folder and these options, as often as told."""
 
     def __init__(
         self,
@@ -34,8 +34,10 @@ class IngestProcess:
         bootstrap_servers: str,
         clickhouse: ClickHouseAddress,
         more: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self.options = options
         self.log = folder / "ingest.log"
         self._child: subprocess.Popen[bytes] | None = None
         self.settings: Settings = read_settings(
@@ -44,7 +46,7 @@ class IngestProcess:
                 "clickhouse": {"url": clickhouse.url, "database": clickhouse.database},
             }
         )
-        self._environment = child_environment(
+        self.environment = child_environment(
             {
                 "AIRSIDE_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
                 "AIRSIDE_KAFKA__CONNECT_TRIES": "1",
@@ -63,11 +65,11 @@ class IngestProcess:
         apply_all_topics(self.settings)
         migrate_database(self.settings.clickhouse_address)
 
-    def start(self) -> None:
+    def start(self, *, started: str = STARTED) -> None:
         """Start it and wait until the flow is built and has its signals."""
-        before = self.words().count(STARTED)
+        before = self.words().count(started)
         self._spawn()
-        self.wait_for(STARTED, before + 1)
+        self.wait_for(started, before + 1)
 
     def wait_for(self, word: str, count: int) -> None:
         """Wait until its log has a word so many times."""
@@ -81,9 +83,9 @@ class IngestProcess:
         assert self._child is None
         with self.log.open("ab") as out:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "flows", "run", "ingest"],
+                [sys.executable, "-m", "flows", "run", "ingest", *self.options],
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
@@ -104,6 +106,20 @@ class IngestProcess:
         if self._child is not None:
             self._child.kill()
             self._ended(STOP_S_MAX)
+
+    def command(self, *words: str) -> str:
+        """Run another command with the same settings; gives what it printed."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "flows", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S_MAX,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
 
     def is_running(self) -> bool:
         return self._child is not None and self._child.poll() is None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,13 +34,15 @@ SHORT_MEMORY = {"AIRSIDE_TIME__DUPLICATE_S_MAX": "43200"}
 class Rig:
     """Kafka, ClickHouse, an ingest process, and a world to send through them."""
 
+    more: Mapping[str, str] = {}
+
     def __init__(
         self, folder: Path, servers: str, clickhouse: EmbeddedClickHouse, delivery: str
     ) -> None:
         self.servers = servers
         self.clickhouse = clickhouse
         address = ClickHouseAddress(clickhouse.dsn, "airside")
-        more = {**SHORT_MEMORY, "AIRSIDE_KAFKA__DELIVERY": delivery}
+        more = {**SHORT_MEMORY, **self.more, "AIRSIDE_KAFKA__DELIVERY": delivery}
         self.ingest = IngestProcess(
             folder, bootstrap_servers=servers, clickhouse=address, more=more
         )

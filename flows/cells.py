@@ -1,0 +1,262 @@
+"""Cells: the processes that share one flow's lanes on a machine, and what keeps them apart.
+
+A cell is one process with a recovery store of its own, so a crash stops its lanes and no others.
+One owner at a time runs a flow: a supervisor, or a single cell without one. Each start of an
+owner is a generation; a cell of another generation does not start.
+Source: research/engine sections 5.4 and 6.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import structlog
+from bytewax.recovery import RecoveryConfig, init_db_dir
+
+from connectors.recovery import find_cells
+from schemas.errors import ConfigError, TransientError
+
+_log = structlog.get_logger(__name__)
+
+RECOVERY_PARTS: Final = 1
+_LOCK_PAUSE_S: Final = 0.1
+
+T = TypeVar("T")
+
+
+class Cell(NamedTuple):
+    """One of `cells` cells: it has the lanes that leave `number` when divided by `cells`.
+
+    >>> Cell(1, 3)
+    Cell(number=1, cells=3)
+    >>> list(Cell(1, 3).lanes(8))
+    [1, 4, 7]
+    """
+
+    number: int = 0
+    cells: int = 1
+
+    def lanes(self, lanes: int) -> range:
+        """The lanes of this cell, of so many in all."""
+        return range(self.number, lanes, self.cells)
+
+    @property
+    def name(self) -> str:
+        """The name of its store's folder."""
+        return f"cell-{self.number}-of-{self.cells}"
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a flow's stores were made for. The owner of a generation raises `generation`."""
+
+    flow: str
+    lanes: int
+    steps: tuple[str, ...]
+    cells: int
+    generation: int = 0
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """Who runs a flow now.
+
+    Shapes: `state` is running, draining, rescaling or stopped; `children` are process groups
+    by cell.
+    """
+
+    generation: int
+    cells: int
+    pid: int
+    state: str
+    children: dict[str, int]
+
+
+class Home:
+    """The files of one flow in the data folder."""
+
+    def __init__(self, data: Path, flow_id: str) -> None:
+        self.flow_id = flow_id
+        self.stores = data / "recovery" / flow_id
+        self.run = data / "run" / flow_id
+        self.manifest_file = self.stores / "manifest.json"
+        self.lease_file = self.run / "lease.json"
+        self.wish_file = self.run / "wish.json"
+        self.exits_file = self.run / "exits.jsonl"
+
+    def store(self, cell: Cell) -> Path:
+        """The folder of a cell's recovery store."""
+        return self.stores / cell.name
+
+    def sign(self, cell: Cell) -> Path:
+        """The file that a cell touches when it got further."""
+        return self.run / f"{cell.name}.alive"
+
+    def error_file(self, cell: Cell) -> Path:
+        """Where a cell says what ended it."""
+        return self.run / f"{cell.name}.error"
+
+    def read_manifest(self) -> Manifest | None:
+        """What the stores were made for; None when there are none."""
+        return _read(self.manifest_file, Manifest)
+
+    def read_lease(self) -> Lease | None:
+        """Who runs the flow, as far as was written; None before the first start."""
+        return _read(self.lease_file, Lease)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace the manifest as a whole, durably: it says which stores count."""
+        replace_file(self.manifest_file, msgspec.json.encode(manifest))
+
+    def write_lease(self, lease: Lease) -> None:
+        """Replace the lease as a whole."""
+        replace_file(self.lease_file, msgspec.json.encode(lease))
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as err:
+        raise ConfigError(
+            do="read",
+            kind="file",
+            name=path.name,
+            found="not what Airside writes there",
+            hint="restore it from a copy, or start from an empty data folder",
+        ) from err
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old content or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def locked(path: Path, *, kind: str, name: str, wait_s_max: float = 0.0) -> Iterator[None]:
+    """Hold a file's lock; the system lets it go when this process ends in any way.
+
+    Errors: ConfigError when another process holds it, TransientError when it still does after
+    `wait_s_max`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline_s = time.monotonic() + wait_s_max
+    with path.open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= deadline_s:
+                    family = TransientError if wait_s_max else ConfigError
+                    raise family(
+                        do="open",
+                        kind=kind,
+                        name=name,
+                        found="another process using it",
+                        hint="stop that one first, or set another AIRSIDE_DATA",
+                    ) from None
+            time.sleep(_LOCK_PAUSE_S)
+        yield
+
+
+@contextmanager
+def owned(home: Home, shape: Manifest) -> Iterator[Manifest]:
+    """Own a flow: nobody else runs or rescales it on this data folder meanwhile.
+
+    `shape` is what the settings ask for; the manifest that comes back has a new generation.
+    Errors: ConfigError when somebody owns it, or when its stores were made for another shape.
+    """
+    with locked(home.run / "lock", kind="flow", name=home.flow_id):
+        found = home.read_manifest()
+        if found is not None:
+            compare(found, shape)
+        manifest = msgspec.structs.replace(
+            shape, generation=1 if found is None else found.generation + 1
+        )
+        home.write_manifest(manifest)
+        remove_others(home, manifest)
+        yield manifest
+
+
+def remove_others(home: Home, manifest: Manifest) -> None:
+    """Remove what a rescaling left: stores for another number of cells than the manifest's."""
+    for cell in find_cells(home.stores):
+        if cell.of != manifest.cells and cell.folder != home.stores:
+            shutil.rmtree(cell.folder)
+            _log.info("store_removed", flow=manifest.flow, store=cell.folder.name)
+
+
+def compare(found: Manifest, shape: Manifest) -> None:
+    """Make sure that stores fit the settings.
+
+    Errors: ConfigError naming the difference and the next step.
+    """
+    hints = {"cells": f"run `airside rescale {shape.flow} --cells {shape.cells}`"}
+    for part in ("flow", "lanes", "steps", "cells"):
+        has, wanted = getattr(found, part), getattr(shape, part)
+        if has != wanted:
+            raise ConfigError(
+                do="resume",
+                kind="recovery store",
+                name=shape.flow,
+                found=f"{part} {_text(has)}",
+                expected=f"{part} {_text(wanted)}",
+                hint=hints.get(part, "start as it was made, or from an empty data folder"),
+            )
+
+
+def _text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+@contextmanager
+def opened_store(
+    home: Home, cell: Cell, *, generation: int, wait_s_max: float = 0.0
+) -> Iterator[RecoveryConfig]:
+    """Open a cell's recovery store for this process alone, and make it at the first start.
+
+    Errors: ConfigError when the flow is in another generation by now, or another process has it.
+    """
+    folder = home.store(cell)
+    name = f"{home.flow_id}/{cell.name}"
+    with locked(folder / "lock", kind="recovery store", name=name, wait_s_max=wait_s_max):
+        manifest = home.read_manifest()
+        found = (manifest.generation, manifest.cells) if manifest else (0, 0)
+        if found != (generation, cell.cells):
+            raise ConfigError(
+                do="open",
+                kind="recovery store",
+                name=name,
+                found=f"generation {found[0]} of {found[1]} cells",
+                expected=f"generation {generation} of {cell.cells} cells",
+                hint="start the flow with `airside run`, which starts its cells",
+            )
+        if not any(folder.glob("part-*.sqlite3")):
+            init_db_dir(folder, RECOVERY_PARTS)
+            _log.info("store_made", flow=home.flow_id, store=cell.name)
+        yield RecoveryConfig(folder, backup_interval=timedelta(0))
+
+
+def say_error(home: Home, cell: Cell, error: Mapping[str, Any]) -> None:
+    """Leave a note about what ended this cell, for the exit report."""
+    replace_file(home.error_file(cell), msgspec.json.encode(error))

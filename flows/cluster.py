@@ -1,0 +1,38 @@
+"""Flows for Bytewax's own cluster: `python -m bytewax.run "flows.cluster:ingest()" -i 0 -a ...`.
+
+Every process of the cluster reads the same settings and gets SIGTERM to stop; the engine shares
+the lanes out. There is no supervisor: what runs the processes starts all of them again when one
+ends. The recovery store is the engine's option `-r`, made by `python -m bytewax.recovery`.
+"""
+
+from __future__ import annotations
+
+import structlog
+from bytewax.dataflow import Dataflow
+
+from connectors.crash import arm
+from connectors.watchdog import Watchdog
+from flows.cells import Cell
+from flows.log import set_up_log
+from flows.run import Process, make_ingest
+from flows.settings import read_settings
+from flows.stop import Stop
+
+_log = structlog.get_logger(__name__)
+
+
+def ingest() -> Dataflow:
+    """The ingest flow for this process of a cluster, with its signals and its watchdog.
+
+    Errors: ConfigError, TransientError; they are in the log as well.
+    """
+    settings = read_settings()
+    set_up_log(settings.log)
+    arm(settings.crash_at)
+    stop = Stop()
+    stop.listen()
+    watchdog = Watchdog(limit_s=settings.watchdog_s)
+    flow = make_ingest(settings, Process(Cell(), stop, watchdog.beat))
+    watchdog.start()
+    _log.info("flow_started", flow="ingest", lanes=settings.lanes)
+    return flow
