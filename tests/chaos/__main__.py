@@ -16,11 +16,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from flows.log import set_up_log
 from schemas.errors import AirsideError, ConfigError
-from tests.chaos.capabilities import has_cells, has_rescale
 from tests.chaos.faults import FAULTS, Fault, pick
 from tests.chaos.runner import NOT_CHECKED, Plan, Verdict, run, write_report
 from tests.services import (
@@ -44,12 +44,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="time under faults (default 10)")
     parser.add_argument("--faults", default="", help="some of them, joined by commas")
     parser.add_argument("--rate", type=int, default=400, help="messages a second")
-    parser.add_argument("--cells", type=int, help="0: the plain process (default: as can be had)")
+    parser.add_argument("--cells", type=int, help="0: the plain process (default: by the seed)")
     parser.add_argument("--report", type=Path, help="write counts and times to this JSON file")
     parser.add_argument("--generations", type=int, default=100, help="killed ones of a campaign")
     parser.add_argument("--seed", type=int, default=1, help="the first seed of campaign and soak")
     parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
     return parser.parse_args(argv)
+
+
+def cells_of(options: argparse.Namespace, seed: int) -> int:
+    """As told, or else by the seed: plain, or one to three cells."""
+    return Random(seed).randrange(4) if options.cells is None else options.cells
 
 
 def one_run(plan: Plan, keep: Path | None) -> Verdict:
@@ -66,7 +71,7 @@ def one_run(plan: Plan, keep: Path | None) -> Verdict:
         raise ConfigError(do="find", kind="Apache Kafka", found=kind.reason)
     with tempfile.TemporaryDirectory(prefix="airside-chaos-") as made:
         folder = keep / str(plan.seed) if keep else Path(made)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=not keep)  # an older run's state is no beginning
         with real_kafka_node(kind, folder / "kafka") as node:
             return run(plan, folder, node)
 
@@ -84,7 +89,7 @@ def tell_verdict(verdict: Verdict) -> None:
     tell(verdict.line())
 
 
-def campaign(options: argparse.Namespace, faults: tuple[Fault, ...], cells: int) -> list[Verdict]:
+def campaign(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Verdict]:
     """Runs over seeds until enough processes were killed, or one run violated something."""
     verdicts: list[Verdict] = []
     killed, seed = 0, options.seed
@@ -94,7 +99,7 @@ def campaign(options: argparse.Namespace, faults: tuple[Fault, ...], cells: int)
             seconds=60 * (options.minutes or CAMPAIGN_MINUTES),
             faults=faults,
             rate=options.rate,
-            cells=cells,
+            cells=1 if options.cells is None else options.cells,
             kills_max=min(KILLS_IN_A_RUN, options.generations - killed),
         )
         verdicts.append(one_run(plan, options.keep))
@@ -107,7 +112,7 @@ def campaign(options: argparse.Namespace, faults: tuple[Fault, ...], cells: int)
     return verdicts
 
 
-def soak(options: argparse.Namespace, faults: tuple[Fault, ...], cells: int) -> list[Verdict]:
+def soak(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Verdict]:
     """Runs of ten minutes over seeds, until the minutes are over or one violated something."""
     left = options.minutes or 60.0
     verdicts: list[Verdict] = []
@@ -117,7 +122,7 @@ def soak(options: argparse.Namespace, faults: tuple[Fault, ...], cells: int) -> 
             seconds=60 * min(left, 10.0),
             faults=faults,
             rate=options.rate,
-            cells=cells,
+            cells=cells_of(options, options.seed + len(verdicts)),
         )
         verdicts.append(one_run(plan, options.keep))
         tell_verdict(verdicts[-1])
@@ -152,19 +157,17 @@ def main(argv: Sequence[str]) -> int:
     """Run what is asked for."""
     options = parse(argv)
     set_up_log("json")
-    cells = options.cells if options.cells is not None else int(has_cells())
     deadly = ",".join(DEADLY) if options.what == "campaign" and not options.faults else ""
     faults = tuple(pick(options.faults or deadly))
     tell(f"not checked: {'; '.join(NOT_CHECKED)}")
-    if not has_cells() or not has_rescale():
-        tell("not possible yet: cells and rescaling")
     if options.what == "campaign":
-        verdicts = campaign(options, faults, cells)
+        verdicts = campaign(options, faults)
     elif options.what == "soak":
-        verdicts = soak(options, faults, cells)
+        verdicts = soak(options, faults)
     else:
         seconds = 60 * (options.minutes or 10.0)
-        plan = Plan(int(options.what), seconds, faults, rate=options.rate, cells=cells)
+        seed = int(options.what)
+        plan = Plan(seed, seconds, faults, rate=options.rate, cells=cells_of(options, seed))
         verdicts = [one_run(plan, options.keep)]
         tell_verdict(verdicts[0])
     if options.report is not None:

@@ -9,8 +9,21 @@ from typing import Final, NamedTuple
 
 from schemas.errors import ConfigError
 from tests.chaos import faults_cells, faults_process, faults_store, faults_world
-from tests.chaos.capabilities import PLAIN_POINTS
 from tests.chaos.rig import Rig
+
+CELL_POINTS: Final = (
+    "loading",
+    "after_read",
+    "after_state",
+    "before_sink_commit",
+    "between_offsets_and_commit",
+    "after_sink_commit",
+    "before_insert",
+    "after_insert",
+    "in_snapshot",
+    "draining",
+)
+"""Crash points that a cell passes; the one of a rescaling has faults of its own."""
 
 Act = Callable[[Rig, Random], None]
 
@@ -53,7 +66,7 @@ _FAULTS: Final = (
     Fault("zombie", faults_process.zombie, weight=2),
     Fault("hijack", faults_process.hijack, weight=2),
     Fault("second_instance", faults_process.second_instance, weight=2),
-    *(_crash(point) for point in PLAIN_POINTS),
+    *(_crash(point) for point in CELL_POINTS),
     Fault("rescale", faults_cells.rescale, in_cells, weight=8),
     Fault("rescale_stopped", faults_cells.rescale_stopped, in_cells),
     Fault("rescale_after_kill", faults_cells.rescale_after_kill, in_cells),

@@ -10,25 +10,30 @@ from typing import Final
 
 from tests.chaos.faults_process import drain
 from tests.chaos.rig import Rig, has_reason, reason_of
-from tests.chaos.target import StuckError
+from tests.chaos.target import is_alive
 
 FULL_S_MAX: Final = 20.0
 FULL_BYTES: Final = 65_536
 
 
 def store_full(rig: Rig, rng: Random) -> None:
-    """No file of the worker may grow: it ends with a reason, and goes on once there is room."""
+    """No file of the workers may grow: they end with a reason, and go on once there is room."""
     rig.settle(rng.uniform(0.5, 1.0))
-    ends = len(rig.target.exits)
+    rig.ready()
+    ends = len(rig.target.cell_exits())
+    limited = rig.target.programs()
     rig.target.limit_files(FULL_BYTES)
     deadline_s = time.monotonic() + FULL_S_MAX
-    while rig.target.is_running() and time.monotonic() < deadline_s:
+    while any(map(is_alive, limited)) and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    if rig.target.is_running():
+    if any(map(is_alive, limited)):
         rig.breaches.append("a full disk did not end the process")
         rig.target.kill()
-    rig.target.noticed_end()
-    if len(rig.target.exits) > ends:
+    ended = rig.target.noticed_end()
+    told = [reason_of(ended.words)] if ended else []
+    told += [end["error"] for end in rig.target.cell_exits()[ends:]]
+    rig.notes.append(f"disk full: {told[-1] if told else 'no end'}")
+    if ended:
         rig.judge_exit()
     rig.keep()
 
@@ -40,16 +45,25 @@ def store_corrupt(rig: Rig, rng: Random) -> None:
     shutil.rmtree(backup, ignore_errors=True)
     shutil.copytree(rig.target.recovery, backup)
     spoil(rig.target.recovery, rng)
+    ends = len(rig.target.cell_exits())
     rig.target.start(wait=False)
-    try:
-        code = rig.target.wait_ended(ours=False, seconds=FULL_S_MAX)
-    except StuckError:
-        code = rig.target.exits[-1].code
-    words = rig.target.exits[-1].words
-    if code <= 0 or not has_reason(words):
-        rig.breaches.append(f"a corrupt store gave exit {code}: {reason_of(words)}")
+    deadline_s = time.monotonic() + FULL_S_MAX
+    while rig.target.is_running() and len(rig.target.cell_exits()) == ends:
+        if time.monotonic() > deadline_s:
+            rig.breaches.append("a corrupt store was not refused")
+            break
+        time.sleep(0.1)
+    codes = [end["code"] for end in rig.target.cell_exits()[ends:]]
+    if rig.target.is_running():
+        rig.target.kill()
     else:
-        rig.notes.append(f"corrupt store: exit {code}")
+        ended = rig.target.noticed_end(ours=True)
+        assert ended is not None
+        codes.append(ended.code)
+    words = rig.target.words()
+    rig.notes.append(f"corrupt store: exits {codes}: {reason_of(words)}")
+    if not codes or min(codes) <= 0 or not has_reason(words):
+        rig.breaches.append(f"a corrupt store gave exits {codes}: {reason_of(words)}")
     shutil.rmtree(rig.target.recovery)
     shutil.copytree(backup, rig.target.recovery)
     rig.keep()

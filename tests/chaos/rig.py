@@ -171,7 +171,7 @@ class Rig:
         elif not has_reason(last.words):
             self.unexplained.append(f"exit {last.code} without a reason")
         elif last.code == CONFIG:
-            self.unexplained.append(f"exit 78: {reason_of(last.words)}")
+            raise StuckError("start that a setting prevents", 0, reason_of(last.words))
 
     def settle(self, seconds: float) -> None:
         """Let it work for a while, starting again what ends."""
@@ -242,7 +242,12 @@ def environment_of(
 ) -> dict[str, str]:
     """The target's settings: short epochs and transactions, so that little time shows much."""
     known = variables()
-    wishes = {"AIRSIDE_WATCHDOG_S": "60"}
+    wishes = {
+        "AIRSIDE_WATCHDOG_S": "60",
+        "AIRSIDE_RESTARTS_MAX": "1000",
+        "AIRSIDE_RESTART_PAUSE_S_MAX": "0.5",
+        "AIRSIDE_DRAIN_S_MAX": "15",
+    }
     return child_environment(
         {
             "AIRSIDE_KAFKA__BOOTSTRAP_SERVERS": servers,

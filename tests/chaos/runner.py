@@ -28,6 +28,9 @@ NOT_CHECKED: Final = (
     "4 (journey order: no journey flow yet)",
     "8 (model state: no model in a flow yet)",
 )
+EXPLAINED: Final = (0, 137, 143)
+"""Ends of cells that need no word: as told, killed by us, told to stop before they listened."""
+
 KINDS: Final = (
     "lost",
     "doubled",
@@ -217,6 +220,9 @@ def _fill(rig: Rig, found: Findings, verdict: Verdict) -> None:
     watch, target = rig.watch, rig.target
     for sentence in rig.unexplained:
         found.add("unexplained_exit", "process", sentence)
+    for end in target.cell_exits():
+        if end["code"] not in EXPLAINED and not end["error"]:
+            found.add("unexplained_exit", f"cell {end['cell']}", f"exit {end['code']}, no reason")
     for sentence in rig.breaches:
         found.add("breach", "fault", sentence)
     if watch.commit_age_s_max > COMMIT_AGE_S_MAX:

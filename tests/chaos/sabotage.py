@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import connectors.crash
-import flows.run
+import flows.stop
 from connectors.clickhouse.sink import TablePartition
 from connectors.kafka.transactions import TransactionalPartition
 from flows.ingest import GateLogic
@@ -185,14 +185,14 @@ def hoard() -> None:
 
 def _stop_flag() -> Callable[[], bool]:
     asked = False
-    original = flows.run.Stop._ask
+    original = flows.stop.Stop._ask
 
-    def ask(self: flows.run.Stop, number: int, frame: Any) -> None:
+    def ask(self: flows.stop.Stop, number: int, frame: Any) -> None:
         nonlocal asked
         asked = True
         original(self, number, frame)
 
-    _put(flows.run.Stop, "_ask", ask)
+    _put(flows.stop.Stop, "_ask", ask)
     return lambda: asked
 
 

@@ -23,7 +23,7 @@ SITE: Final = Path(__file__).with_name("site")
 STARTED: Final = '"event": "flow_started"'
 START_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 90.0
-LEAVE_S_MAX: Final = 20.0
+LEAVE_S_MAX: Final = 30.0
 POLL_S: Final = 0.05
 CONFIG: Final = 78
 
@@ -77,7 +77,7 @@ class Target:
         return self._child.pid
 
     def workers(self) -> dict[int, int]:
-        """The processes that do the work: cell → pid."""
+        """The processes that do the work: cell → pid; for a cell, that of its group."""
         if not self.is_running():
             return {}
         if not self.cells:
@@ -139,9 +139,9 @@ class Target:
         return sum(self.tell_one(pid, number) for pid in self.workers().values())
 
     def tell_one(self, pid: int, number: signal.Signals) -> bool:
-        """Send a signal to one of ours."""
+        """Send a signal to one of ours; a cell is a group, of its leash and its program."""
         try:
-            os.kill(pid, number)
+            (os.killpg if self.cells and os.getpgid(pid) == pid else os.kill)(pid, number)
         except ProcessLookupError:
             return False
         self.killed += number == signal.SIGKILL
@@ -204,9 +204,26 @@ class Target:
 
     def limit_files(self, size: int) -> None:
         """Let no file of the workers grow beyond a size, as on a full disk."""
-        for pid in self.workers().values():
+        for pid in self.programs():
             _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+
+    def programs(self) -> list[int]:
+        """The processes that hold the state: a cell's is the child of its leash."""
+        workers = [*self.workers().values()]
+        return [child for pid in workers for child in children_of(pid)] if self.cells else workers
+
+    def stored_cells(self) -> int:
+        """For how many cells the stores are; 0 without any."""
+        try:
+            return int(json.loads((self.recovery / "manifest.json").read_bytes())["cells"])
+        except FileNotFoundError:
+            return 0
+
+    def cell_exits(self) -> list[dict[str, Any]]:
+        """The supervisor's report of the ends of its cells."""
+        file = self.folder / "run" / "ingest" / "exits.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def orphans(self) -> list[int]:
         """Processes that still have our data folder, besides the one that we started."""
@@ -239,6 +256,14 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process."""
+    try:
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    except OSError:
+        return []
 
 
 def _pump(source: IO[bytes], log: Path) -> None:

@@ -56,7 +56,7 @@ class Watch:
             self.recovery_s.append(durable_s - started_s)
         self.commit_age_s_max = max(self.commit_age_s_max, now_s - max(durable_s, started_s))
         self.store_bytes = store_bytes(self._target.recovery)
-        for pid in self._target.workers().values():
+        for pid in self._target.programs():
             self.rss_mb_max = max(self.rss_mb_max, rss_mb(pid))
 
 
