@@ -25,10 +25,10 @@ from tests.chaos.oracle import CANARY
 
 HOUR_MS: Final = 3_600_000
 LATENESS_S: Final = 86_400
-AHEAD_MS: Final = 50 * 60_000
-BEHIND_MS: Final = 2 * HOUR_MS
-# A jump of a producer's clock moves the bound of lateness by as much; the world has no message
-# near it then. Too late ones are in the bursts, days behind.
+JUMP_MS: Final = 2 * HOUR_MS
+RECORD_AHEAD_MS: Final = 50 * 60_000
+# Bursts move partitions ahead of the world; it has no message near the bound of lateness. Too late
+# ones are in the bursts, days behind.
 GATE_LATENESS_S: Final = LATENESS_S + 3 * 3_600
 SHARES: Final = Shares(too_late=0.0)
 CONFIRM_S_MAX: Final = 150.0
@@ -82,23 +82,22 @@ class Bursts:
         return self.send(self._wrong(rng, self._person(rng), at_ms) for at_ms in times)
 
     def jump(self, rng: Random, size: int) -> int:
-        """A producer whose clock goes ahead, then behind, then is right; one event far ahead.
+        """A producer whose clock goes back by two hours, comes right, and runs ahead.
 
-        Kafka itself refuses records more than an hour ahead, so a clock goes no further than that;
-        an event further ahead of its record is refused by the gate.
+        Kafka itself refuses records more than an hour ahead, so a record goes no further than
+        that; the gate refuses an event so far ahead.
         """
         messages = []
         for at_ms in self._times(rng, size, HOUR_MS):
-            shift_ms = rng.choice((AHEAD_MS, -BEHIND_MS, 0))
             person = self._person(rng)
-            messages.append(self._opened(person, at_ms + shift_ms))
+            messages.append(self._opened(person, at_ms - rng.choice((0, JUMP_MS))))
             luck = rng.random()
             if luck < 0.1:
                 late = self._opened(person, at_ms - 20 * 24 * HOUR_MS)
                 messages.append(refuse(late, kind="too_late", code="T601"))
-            elif luck > 0.9:
-                early = self._opened(person, at_ms + BEHIND_MS)
-                early.timestamp_ms = at_ms
+            elif luck > 0.7:
+                early = self._opened(person, at_ms + JUMP_MS)
+                early.timestamp_ms = at_ms + RECORD_AHEAD_MS
                 messages.append(refuse(early, kind="too_early", code="T105"))
         return self.send(messages)
 

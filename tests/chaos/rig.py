@@ -199,7 +199,7 @@ class Rig:
         self.target.tell_workers(signal.SIGCONT)
         self.keep()
 
-    def wait_decided(self, count: int) -> int:
+    def wait_decided(self, count: int, *, rest_s: float) -> int:
         """Wait until so many messages have a door; gives how many have one.
 
         Fewer when nothing moved any more for a while.
@@ -212,7 +212,7 @@ class Rig:
             before, found = found, decided(client)
             if found != before:
                 moved_s = time.monotonic()
-            if time.monotonic() - moved_s > DECIDED_S_MAX / 4:
+            if time.monotonic() - moved_s > rest_s:
                 break
             time.sleep(0.1)
         return found

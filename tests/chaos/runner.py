@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -60,7 +60,12 @@ KINDS: Final = (
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What one run is to be. Units: `rate` in messages a second."""
+    """What one run is to be.
+
+    Units: `rate` in messages a second; `rest_s` without a move after which nothing more is
+    expected. Shapes: `statements` change the tables before the first start; `sabotage` names what
+    to break inside the target. `kills_max` ends the faults early; 0 does not.
+    """
 
     seed: int
     seconds: float
@@ -70,6 +75,9 @@ class Plan(msgspec.Struct, frozen=True):
     sabotage: str = ""
     more: Mapping[str, str] = {}
     kills_max: int = 0
+    statements: tuple[str, ...] = ()
+    commit_age_s_max: float = COMMIT_AGE_S_MAX
+    rest_s: float = 60.0
 
 
 class Verdict(msgspec.Struct):
@@ -122,16 +130,18 @@ def run(plan: Plan, folder: Path, kafka: Breakable) -> Verdict:
         found = Findings()
         try:
             _torment(rig, plan, verdict)
-            _finish(rig, found, verdict)
+            _finish(rig, plan, found, verdict)
         except AirsideError as err:
             found.add("stuck", "run", str(err))
-        _fill(rig, found, verdict)
+        _fill(rig, plan, found, verdict)
     verdict.seconds = time.monotonic() - began_s
     return verdict
 
 
 def _torment(rig: Rig, plan: Plan, verdict: Verdict) -> None:
     rng = Random(plan.seed)
+    for statement in plan.statements:
+        rig.client().command(statement)
     rig.target.start()
     rig.begin(Load(rig.servers, seed=plan.seed, seconds=2 * plan.seconds, rate=plan.rate))
     # Planted before anything breaks, so that every run looks for leaks.
@@ -150,25 +160,25 @@ def _torment(rig: Rig, plan: Plan, verdict: Verdict) -> None:
         rig.settle(rng.uniform(0.2, 1.5))
 
 
-def _sequence(rig: Rig, plan: Plan, rng: Random, counted: Counter[str]) -> Any:
-    """Fault after fault, drawn by weight from what is possible now.
-
-    The first round deals each fault once where only some were asked for.
-    """
-    few = [fault for fault in plan.faults if fault.suits(rig)]
-    while few:
-        possible = [fault for fault in few if not (fault.once and counted[fault.name])]
+def _sequence(rig: Rig, plan: Plan, rng: Random, counted: Counter[str]) -> Iterator[Fault]:
+    """Fault after fault, drawn by weight from what is possible now."""
+    while True:
+        possible = [
+            fault
+            for fault in plan.faults
+            if fault.suits(rig) and not (fault.once and counted[fault.name])
+        ]
         if not possible:
             return
         yield rng.choices(possible, [fault.weight for fault in possible])[0]
 
 
-def _finish(rig: Rig, found: Findings, verdict: Verdict) -> None:
+def _finish(rig: Rig, plan: Plan, found: Findings, verdict: Verdict) -> None:
     """Mend everything, drain, and look at all that came out."""
     rig.mend()
     truth = rig.load.end()
     verdict.sent = truth.total
-    decided = rig.wait_decided(truth.total)
+    decided = rig.wait_decided(truth.total, rest_s=plan.rest_s)
     if decided != truth.total:
         found.add("undecided", "fates", f"{decided} of {truth.total} have a door")
     rig.keep()
@@ -215,7 +225,7 @@ def _check_outputs(rig: Rig, truth: Truth, found: Findings, verdict: Verdict) ->
     return report
 
 
-def _fill(rig: Rig, found: Findings, verdict: Verdict) -> None:
+def _fill(rig: Rig, plan: Plan, found: Findings, verdict: Verdict) -> None:
     """Take over what was counted on the way, and judge it."""
     watch, target = rig.watch, rig.target
     for sentence in rig.unexplained:
@@ -225,7 +235,7 @@ def _fill(rig: Rig, found: Findings, verdict: Verdict) -> None:
             found.add("unexplained_exit", f"cell {end['cell']}", f"exit {end['code']}, no reason")
     for sentence in rig.breaches:
         found.add("breach", "fault", sentence)
-    if watch.commit_age_s_max > COMMIT_AGE_S_MAX:
+    if watch.commit_age_s_max > plan.commit_age_s_max:
         what = f"nothing durable for {watch.commit_age_s_max:.0f} s while it ran"
         found.add("silent_stall", "process", what)
     if watch.rss_mb_max > RSS_MB_MAX:

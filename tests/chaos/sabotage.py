@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import connectors.crash
 import flows.stop
 from connectors.clickhouse.sink import TablePartition
 from connectors.kafka.transactions import TransactionalPartition
@@ -24,6 +23,7 @@ from flows.steps.roll_up import Rollup
 from schemas.blocks import OutRecord
 
 VARIABLE: Final = "TEST_AIRSIDE_SABOTAGE"
+HANG_S: Final = 12.0
 
 
 def no_watermark() -> None:
@@ -135,27 +135,38 @@ def leave_open() -> None:
 
 
 def silent_exit() -> None:
-    """End with a code and without a word, in the middle of the work."""
+    """End with a code and without a word, once, in the middle of the work."""
     counted = iter(range(10**9))
+    original = TablePartition.write_batch
 
     def write(self: TablePartition, items: Any) -> None:
-        if next(counted) > 20:
+        if next(counted) > 20 and _is_first("silent_exit"):
             os._exit(70)
+        original(self, items)
 
     _put(TablePartition, "write_batch", write)
 
 
 def hang() -> None:
-    """Wait for ever in the middle of the work."""
+    """Wait for long, once, in the middle of the work."""
     counted = iter(range(10**9))
     original = TablePartition.write_batch
 
     def write(self: TablePartition, items: Any) -> None:
-        if next(counted) > 20:
-            time.sleep(3_600)
+        if next(counted) > 40 and _is_first("hang"):
+            time.sleep(HANG_S)
         original(self, items)
 
     _put(TablePartition, "write_batch", write)
+
+
+def _is_first(name: str) -> bool:
+    """Whether no process of this installation did it yet."""
+    try:
+        Path(os.environ["AIRSIDE_DATA"], f"sabotage-{name}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def orphan() -> None:
@@ -221,22 +232,6 @@ ALL: Final[dict[str, Callable[[], None]]] = {
 
 
 def carry_out(text: str) -> None:
-    """Break what is named, several joined by commas; `crash=POINT:N` arms a crash point.
-
-    With `once=FILE` the crash is for the first process that makes the file.
-    """
-    for word in text.split(","):
-        name, _, value = word.partition("=")
-        if name == "crash":
-            connectors.crash.arm(value)
-        elif name == "once":
-            _only_once(Path(value))
-        else:
-            ALL[name]()
-
-
-def _only_once(mark: Path) -> None:
-    try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
-        connectors.crash.arm("")
+    """Break what is named, several joined by commas."""
+    for name in text.split(","):
+        ALL[name]()

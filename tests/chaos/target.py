@@ -158,11 +158,11 @@ class Target:
                 self.tell_one(pid, signal.SIGKILL)
         self.wait_ended(ours=True)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, ours: bool = False) -> int:
         """Ask it to stop and wait; gives the exit code."""
         self.tell_workers(signal.SIGCONT)
         self.tell(number)
-        return self.wait_ended(ours=False)
+        return self.wait_ended(ours=ours)
 
     def wait_ended(self, *, ours: bool, seconds: float = STOP_S_MAX) -> int:
         """Wait for its end; gives the exit code. Errors: StuckError, and then it is killed."""
