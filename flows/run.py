@@ -77,6 +77,7 @@ def make_ingest(settings: Settings, process: Process) -> Dataflow:
         streams=ingest.STREAMS,
         clock=SystemClock(),
         stop=process.stop,
+        order_folder=Home(settings.data, ingest.FLOW_ID).stores / "order",
         on_durable=process.beat,
         block_messages_max=settings.block_messages_max,
         queue_kbytes_max=kafka.queue_kbytes_max,

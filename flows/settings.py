@@ -188,6 +188,11 @@ def _default_text(field: Any) -> str:
     return str(default) if default != {} else "{}"
 
 
+def given_variables() -> dict[str, str]:
+    """Our variables as they are set, for a child process that has to be told the same."""
+    return {name: os.environ[name] for name in _given()}
+
+
 def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
     """Our environment for a child process, without our variables but for these changes."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}

@@ -26,7 +26,7 @@ from connectors.embedded import leash
 from flows.cells import Cell, Home, Lease, Manifest, owned
 from flows.redistribute import redistribute
 from flows.run import shape_of
-from flows.settings import PREFIX, Settings, child_environment
+from flows.settings import PREFIX, Settings, child_environment, given_variables
 from flows.stop import Stop
 from schemas.errors import AirsideError, ConfigError, TransientError
 
@@ -118,7 +118,7 @@ class Supervisor:
     def _start(self, seat: Seat) -> None:
         cell, manifest = seat.cell, self._manifest
         self._home.sign(cell).unlink(missing_ok=True)
-        kept = {name: text for name, text in os.environ.items() if name.startswith(PREFIX)}
+        kept = given_variables()
         kept.pop(f"{PREFIX}CRASH_AT", None)
         if cell.number == 0 and self._crash_at:
             kept[f"{PREFIX}CRASH_AT"], self._crash_at = self._crash_at, ""

@@ -30,7 +30,7 @@ def to_blocks(
         for topic, message in zip(topics, messages, strict=True):
             groups.setdefault(topic or "", []).append(message)
     return [
-        _block(
+        to_block(
             groups[topic],
             lane=lane,
             topic=topic,
@@ -43,7 +43,7 @@ def to_blocks(
     ]
 
 
-def _block(
+def to_block(
     messages: list[Message],
     *,
     lane: int,
@@ -52,6 +52,7 @@ def _block(
     quiet: tuple[tuple[str, int], ...],
     unread: bool,
 ) -> RawBlock:
+    """One block of messages of one topic, in their order."""
     return RawBlock(
         lane=lane,
         topic=topic,

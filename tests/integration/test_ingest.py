@@ -35,6 +35,7 @@ class Rig:
     """Kafka, ClickHouse, an ingest process, and a world to send through them."""
 
     more: Mapping[str, str] = {}
+    process: type[IngestProcess] = IngestProcess
 
     def __init__(
         self, folder: Path, servers: str, clickhouse: EmbeddedClickHouse, delivery: str
@@ -43,9 +44,7 @@ class Rig:
         self.clickhouse = clickhouse
         address = ClickHouseAddress(clickhouse.dsn, "airside")
         more = {**SHORT_MEMORY, **self.more, "AIRSIDE_KAFKA__DELIVERY": delivery}
-        self.ingest = IngestProcess(
-            folder, bootstrap_servers=servers, clickhouse=address, more=more
-        )
+        self.ingest = self.process(folder, bootstrap_servers=servers, clickhouse=address, more=more)
         self.ingest.prepare()
         self.client: Client = connect(address)
         self.truth = Truth()

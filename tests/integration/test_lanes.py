@@ -13,7 +13,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from connectors.clock import SystemClock
-from connectors.kafka.lanes import LanePartition, LaneSource
+from connectors.kafka.lane import LanePartition
+from connectors.kafka.lanes import LaneSource
 from schemas.blocks import RawBlock
 from schemas.errors import ConfigError, PermanentError, TransientError
 from schemas.ticket_reader import UNREADABLE

@@ -1,0 +1,344 @@
+"""One lane: its consumer, what it gives again after a restart, and what is new."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from bytewax.inputs import StatefulSourcePartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from connectors.crash import crash_point
+from connectors.kafka.client import Outage, read_metadata
+from connectors.kafka.columns import to_blocks
+from connectors.kafka.lane_state import (
+    Place,
+    check_partitions,
+    dump_state,
+    missing_topic,
+    offset_gone,
+    read_state,
+    unreadable_partition,
+)
+from connectors.kafka.order import OrderLog
+from connectors.kafka.reach import Reach
+from connectors.kafka.resumption import Resumption
+from connectors.kafka.scout import Scout
+from connectors.lane_sink import lane_key
+from connectors.metrics import LAG
+from connectors.tell import tells
+from schemas.blocks import RawBlock
+
+if TYPE_CHECKING:
+    from connectors.kafka.lanes import LaneSource
+
+_log = structlog.get_logger(__name__)
+
+_IDLE: Final = timedelta(milliseconds=10)
+_LOOK_EVERY_S: Final = 0.5
+_TABLE_REST_S: Final = 0.25
+_RETENTION: Final = frozenset(
+    (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its name
+)
+
+
+class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]]):
+    """One lane's consumer. State: the next offset of every partition."""
+
+    def __init__(self, source: LaneSource, lane: int, resume: dict[str, Any] | None) -> None:
+        self._source = source
+        self._lane = lane
+        self._reach = Reach(read_state(resume, lane))
+        self._outage = Outage(f"lane {lane}")
+        self._consumer = Consumer({**source.config, "error_cb": self._outage})
+        self._paused: set[Place] = set()
+        self._assigned: set[Place] = set()
+        self._looked_s = 0.0
+        self._idle = False
+        self._ended_epoch = False
+        self._loading = bool(source.tables)
+        self._places = self._places_of(self._count_partitions())
+        self._order: OrderLog | None = None
+        if source.order_folder is not None:
+            self._order = OrderLog(
+                source.order_folder / f"{lane_key(lane)}.jsonl", self._reach.offsets
+            )
+        self._resumption: Resumption | None = self._plan_resumption()
+        self._backlog: list[Message] = []
+        self._goals = self._table_ends()
+        self._moved_s = source.clock.steady_s()
+        if self._resumption is None:
+            self._start_tables()
+        self._scout = Scout(self._consumer, source.discover_s)
+
+    def _plan_resumption(self) -> Resumption | None:
+        """What has to be given again before anything new; assigns what that needs."""
+        source = self._source
+        tables = {place: self._reach.next_of(place) for place in self._tables()}
+        resumption = Resumption(
+            lane=self._lane,
+            order=(*source.tables, *source.streams),
+            table_ends=tables,
+            pending=self._order.pending if self._order else deque(),
+            now_s=source.clock.steady_s(),
+        )
+        if resumption.is_done:
+            return None
+        self._assign(tables, from_beginning=True)
+        streams = [place for place in resumption.wanted if place not in tables]
+        self._check_resumed(streams)
+        self._assign(streams)
+        return resumption
+
+    def _start_tables(self) -> None:
+        """Read the tables on to their ends; then the streams."""
+        self._assign(self._tables())
+        if not self._loading:
+            self._start_streams()
+
+    def _tables(self) -> list[Place]:
+        return [place for place in self._places if place[0] in self._source.tables]
+
+    def _count_partitions(self) -> dict[str, int]:
+        source = self._source
+        metadata = read_metadata(
+            self._consumer, bootstrap_servers=source.bootstrap_servers, tries=source.connect_tries
+        )
+        found = {
+            topic: len(metadata.topics[topic].partitions)
+            for topic in (*source.tables, *source.streams)
+            if topic in metadata.topics and metadata.topics[topic].error is None
+        }
+        for topic in (*source.tables, *source.streams):
+            if topic not in found:
+                raise missing_topic(topic, source.bootstrap_servers)
+        check_partitions(found, source.lanes)
+        return found
+
+    def _places_of(self, counts: Mapping[str, int]) -> list[Place]:
+        return [
+            (topic, number)
+            for topic, count in counts.items()
+            for number in range(self._lane, count, self._source.lanes)
+        ]
+
+    def _assign(self, places: Iterable[Place], *, from_beginning: bool = False) -> None:
+        first = {} if from_beginning else self._reach.offsets
+        parts = [
+            TopicPartition(*place, first.get(place, OFFSET_BEGINNING))
+            for place in places
+            if place not in self._assigned
+        ]
+        self._assigned.update((part.topic, part.partition) for part in parts)
+        if parts:
+            self._consumer.incremental_assign(parts)
+
+    def _table_ends(self) -> dict[Place, int]:
+        ends = {}
+        for place in self._tables():
+            part = TopicPartition(*place)
+            _, ends[place] = self._consumer.get_watermark_offsets(part, timeout=10.0)
+        return ends
+
+    def _start_streams(self) -> None:
+        self._loading = False
+        streams = [place for place in self._places if place[0] in self._source.streams]
+        self._check_resumed(streams)
+        self._set_paused(set())
+        self._assign(streams)
+        _log.info("lane_loaded", lane=self._lane, partitions=len(self._places))
+
+    def _check_resumed(self, places: Iterable[Place]) -> None:
+        """Some brokers wait for ever at an offset that they never had; an empty topic shows it."""
+        for place in places:
+            if self._reach.next_of(place) > 0:
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10.0)
+                if end == 0:
+                    raise offset_gone(place, self._reach.next_of(place))
+
+    @tells("read_lanes")
+    def next_batch(self) -> list[tuple[str, RawBlock]]:
+        """Everything that is there now, up to a block's bound; never waits.
+
+        Errors: StopIteration when told to stop; PermanentError when retention overtook us.
+        """
+        source = self._source
+        if self._ended_epoch:
+            # The engine asks for more only once the epoch before is durable everywhere.
+            self._ended_epoch = False
+            if self._order:
+                self._order.begin(self._reach.offsets)
+            source.on_durable()
+        if source.stop():
+            crash_point("draining")
+            raise StopIteration
+        messages = self._consumer.consume(source.block_messages_max, 0)
+        if messages:
+            crash_point("loading" if self._loading else "after_read")
+        now_s = source.clock.steady_s()
+        good = [message for message in messages if message.error() is None]
+        if self._resumption is not None:
+            blocks = self._give_again(self._resumption, good, now_s)
+        else:
+            blocks = self._give_new(good, now_s)
+        if len(good) < len(messages):
+            # After the messages: an end that was reported behind some of them is still one.
+            self._note_errors(messages, now_s)
+        self._idle = not messages and not blocks
+        if now_s - self._looked_s >= _LOOK_EVERY_S:
+            self._looked_s = now_s
+            self._look_around(now_s)
+        return [(lane_key(self._lane), block) for block in blocks]
+
+    def _give_again(
+        self, resumption: Resumption, messages: list[Message], now_s: float
+    ) -> list[RawBlock]:
+        """Table rows of before, or one block of the epoch in doubt; at its end, go on."""
+        received_ms = self._source.clock.now_ms()
+        blocks = resumption.take(messages, received_ms=received_ms, now_s=now_s)
+        repeated = resumption.repeat(now_s)
+        if repeated is not None:
+            self._reach.note_block(repeated, now_s)
+            blocks.append(repeated)
+        if resumption.is_done:
+            self._resumption = None
+            self._backlog = [message for held in resumption.held.values() for message in held]
+            streams = {place for place in self._assigned if place[0] in self._source.streams}
+            self._set_paused(streams)
+            self._moved_s = now_s
+            _log.info("lane_resumed", lane=self._lane, held=len(self._backlog))
+            self._start_tables()
+        return blocks
+
+    def _give_new(self, messages: list[Message], now_s: float) -> list[RawBlock]:
+        """What was read, after what was held back; streams wait for the tables."""
+        if self._backlog:
+            waits = self._source.streams if self._loading else ()
+            messages = self._backlog + messages
+            ready = [message for message in messages if message.topic() not in waits]
+            limit = self._source.block_messages_max
+            self._backlog = [message for message in messages if message.topic() in waits]
+            self._backlog += ready[limit:]
+            messages = ready[:limit]
+        if not messages:
+            return []
+        blocks = self._take(messages, now_s)
+        for block in blocks:
+            if self._order:
+                self._order.note(block)
+            self._reach.note_block(block, now_s)
+        return blocks
+
+    def _note_errors(self, messages: list[Message], now_s: float) -> None:
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._note(message, error, now_s)
+
+    def _note(self, message: Message, error: KafkaError, now_s: float) -> None:
+        place = (message.topic() or "", message.partition() or 0)
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library's name
+            if self._resumption is not None:
+                self._resumption.note_end(place, message.offset() or 0)
+            self._reach.note_end(place, message.offset() or 0, now_s)
+            return
+        if error.code() in _RETENTION:
+            raise offset_gone(place, self._reach.next_of(place))
+        if error.fatal() or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise unreadable_partition(place, error.name())
+        _log.warning("kafka_read_failed", lane=self._lane, error=error.name())
+
+    def _take(self, messages: list[Message], now_s: float) -> list[RawBlock]:
+        self._outage.seen()
+        self._moved_s = now_s
+        quiet = self._reach.quiet(now_s, self._source.quiet_s)
+        if self._backlog:
+            held = {(message.topic(), message.partition()) for message in self._backlog}
+            quiet = tuple(place for place in quiet if place not in held)
+        return to_blocks(
+            messages,
+            lane=self._lane,
+            order=(*self._source.tables, *self._source.streams),
+            received_ms=self._source.clock.now_ms(),
+            quiet=quiet,
+            unread=self._reach.is_unread(self._places, quiet),
+        )
+
+    def _look_around(self, now_s: float) -> None:
+        if self._resumption is not None:
+            self._hold_read_up(self._resumption)
+        elif self._loading:
+            self._end_loading(now_s)
+        else:
+            self._set_paused(self._reach.ahead(self._source.streams, self._source.ahead_ms_max))
+        self._adopt()
+        LAG.labels(str(self._lane)).set(self._lag())
+
+    def _hold_read_up(self, resumption: Resumption) -> None:
+        """Read no further where nothing more is needed to repeat."""
+        wanted = resumption.wanted
+        enough = {
+            place
+            for place, held in resumption.held.items()
+            if held and (held[-1].offset() or 0) >= wanted.get(place, -1)
+        }
+        self._set_paused(enough | self._paused)
+
+    def _end_loading(self, now_s: float) -> None:
+        """Go on to the streams once the tables are read to their ends and reading has rested."""
+        rested = now_s - self._moved_s >= _TABLE_REST_S
+        done = all(
+            self._reach.next_of(place) >= end or self._reach.is_caught_up(place)
+            for place, end in self._goals.items()
+        )
+        if done and rested:
+            self._start_streams()
+
+    def _set_paused(self, ahead: set[Place]) -> None:
+        stop, go = ahead - self._paused, self._paused - ahead
+        if stop:
+            self._consumer.pause([TopicPartition(*place) for place in stop])
+        if go:
+            self._consumer.resume([TopicPartition(*place) for place in go])
+        self._paused = ahead
+
+    def _adopt(self) -> None:
+        counts = self._scout.take()
+        if counts is None:
+            return
+        topics = (*self._source.tables, *self._source.streams)
+        known = {topic: counts.get(topic, 0) for topic in topics}
+        check_partitions(known, self._source.lanes)
+        new = [place for place in self._places_of(known) if place not in self._places]
+        if new and not self._loading:
+            _log.info("partitions_adopted", lane=self._lane, partitions=len(new))
+            self._places += new
+            self._assign(new)
+
+    def _lag(self) -> int:
+        lag = 0
+        for place in self._places:
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+            lag += max(end - self._reach.next_of(place), 0) if end > 0 else 0
+        return lag
+
+    def next_awake(self) -> datetime | None:
+        """At once while there is more to read, else in a moment."""
+        return datetime.now(UTC) + _IDLE if self._idle else None
+
+    def snapshot(self) -> dict[str, Any]:
+        """The next offsets; tables are read from their beginning again, up to theirs."""
+        self._ended_epoch = True
+        if self._order:
+            self._order.sync()
+        return dump_state(self._reach.offsets)
+
+    def close(self) -> None:
+        """Let the broker and the threads go."""
+        self._scout.stop()
+        self._consumer.close()
+        if self._order:
+            self._order.close()
