@@ -265,6 +265,9 @@ class Load:
     def is_sending(self) -> bool:
         return self._work is not None and not self._work.done()
 
+    def is_ending(self) -> bool:
+        return self._stop.is_set()
+
     def end(self) -> Truth:
         """Stop sending, wait for what is out, and give the truth of everything.
 
@@ -286,6 +289,6 @@ class Load:
         return self.truth
 
     def abandon(self) -> None:
-        """Stop sending and wait for nothing."""
+        """Stop sending; what is out has a bound of its own."""
         self._stop.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)

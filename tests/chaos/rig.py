@@ -109,21 +109,13 @@ class Rig:
         """Start to send, and wait until the profiles are decided and the stream has begun."""
         self._load = load
         client = self.client()
-        load.start(lambda: self._wait_profiles(client, load.world.profile_count))
+        load.start(lambda: _wait_profiles(client, load))
         deadline_s = time.monotonic() + DECIDED_S_MAX
         while load.is_sending() and load.truth.total <= load.world.profile_count:
             self.keep()
             if time.monotonic() > deadline_s:
                 raise StuckError("stream", DECIDED_S_MAX, self.target.words())
             time.sleep(0.05)
-
-    @staticmethod
-    def _wait_profiles(client: Client, count: int) -> None:
-        deadline_s = time.monotonic() + DECIDED_S_MAX
-        while decided(client) < count:
-            if time.monotonic() > deadline_s:
-                raise StuckError("profiles", DECIDED_S_MAX)
-            time.sleep(0.1)
 
     def client(self) -> Client:
         """A ClickHouse client that is closed in the end."""
@@ -192,7 +184,6 @@ class Rig:
     def mend(self) -> None:
         """Take every fault away and let the target run without one."""
         self.kafka.resume()
-        self.kafka.start()
         if not self.clickhouse.child.alive():
             self.clickhouse.start()
         self.fault("none")
@@ -216,6 +207,14 @@ class Rig:
                 break
             time.sleep(0.1)
         return found
+
+
+def _wait_profiles(client: Client, load: Load) -> None:
+    deadline_s = time.monotonic() + DECIDED_S_MAX
+    while decided(client) < load.world.profile_count and not load.is_ending():
+        if time.monotonic() > deadline_s:
+            raise StuckError("profiles", DECIDED_S_MAX)
+        time.sleep(0.1)
 
 
 def decided(client: Client) -> int:

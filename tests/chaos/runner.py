@@ -192,11 +192,11 @@ def _finish(rig: Rig, plan: Plan, found: Findings, verdict: Verdict) -> None:
 
 def _check_rest(rig: Rig, found: Findings) -> None:
     """Nothing is left of it: no transaction, no process, no lock."""
+    for topic, part in open_transactions(rig.servers):
+        found.add("open_transactions", f"{topic}/{part}", "readers wait before the end")
     deadline_s = time.monotonic() + LEAVE_S_MAX
     while rig.target.orphans() and time.monotonic() < deadline_s:
         time.sleep(0.1)
-    for topic, part in open_transactions(rig.servers):
-        found.add("open_transactions", f"{topic}/{part}", "readers wait before the end")
     for _ in rig.target.orphans():
         found.add("orphans", "process", "one is left after the stop")
     for name in rig.target.held_locks():

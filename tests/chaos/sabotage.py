@@ -24,6 +24,7 @@ from schemas.blocks import OutRecord
 
 VARIABLE: Final = "TEST_AIRSIDE_SABOTAGE"
 HANG_S: Final = 12.0
+LATE_FROM_S: Final = 8.0
 
 
 def no_watermark() -> None:
@@ -62,12 +63,19 @@ def swap_records() -> None:
 
 
 def late_flush() -> None:
-    """Call an epoch durable before its rows are: they go out with the next one."""
+    """Call an epoch durable before its rows are: most go out much later.
+
+    It begins a while after the installation's first start, when the profiles are in.
+    """
+    mark = Path(os.environ["AIRSIDE_DATA"], "sabotage-late_flush")
+    if not mark.exists():
+        mark.touch()
     original = TablePartition.snapshot
     counted = iter(range(10**9))
 
     def snapshot(self: TablePartition) -> None:
-        if next(counted) % 40 == 39:
+        early = time.time() - mark.stat().st_mtime < LATE_FROM_S
+        if early or next(counted) % 40 == 39:
             original(self)
 
     _put(TablePartition, "snapshot", snapshot)
@@ -140,7 +148,7 @@ def silent_exit() -> None:
     original = TablePartition.write_batch
 
     def write(self: TablePartition, items: Any) -> None:
-        if next(counted) > 20 and _is_first("silent_exit"):
+        if next(counted) > 8 and _is_first("silent_exit"):
             os._exit(70)
         original(self, items)
 
@@ -153,7 +161,7 @@ def hang() -> None:
     original = TablePartition.write_batch
 
     def write(self: TablePartition, items: Any) -> None:
-        if next(counted) > 40 and _is_first("hang"):
+        if next(counted) > 12 and _is_first("hang"):
             time.sleep(HANG_S)
         original(self, items)
 
@@ -187,8 +195,8 @@ def hoard() -> None:
     original = TablePartition.write_batch
 
     def write(self: TablePartition, items: Any) -> None:
-        if len(kept) < 40:
-            kept.append(os.urandom(32 * 2**20))
+        if len(kept) < 20:
+            kept.append(b"x" * (64 * 2**20))
         original(self, items)
 
     _put(TablePartition, "write_batch", write)

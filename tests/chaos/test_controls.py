@@ -14,11 +14,10 @@ from tests.chaos.runner import Plan, Verdict, run
 from tests.services import Breakable
 
 SEED = 5
-PLAIN_FACTS = (
-    "CREATE TABLE plain (at DateTime64(9) DEFAULT now64(9)) ENGINE = ReplacingMergeTree"
-    " ORDER BY (event_id, at) AS SELECT * FROM facts",
-    "RENAME TABLE facts TO right_facts, plain TO facts",
-)
+MAKE_SUMMING = """CREATE TABLE summing AS facts ENGINE = SummingMergeTree
+ORDER BY (event_type, toStartOfHour(event_time), source, event_id)"""
+SUMMING_FACTS = (MAKE_SUMMING, "RENAME TABLE facts TO right_facts, summing TO facts")
+"""A row that is written again adds to what is there, instead of replacing it."""
 
 
 def controlled(
@@ -61,7 +60,7 @@ def test_without_transactions_and_replacing_tables_doubles_are_found(
         breakable_kafka,
         faults="crash_in_snapshot,crash_after_insert",
         more={"AIRSIDE_KAFKA__DELIVERY": "at_least_once"},
-        statements=PLAIN_FACTS,
+        statements=SUMMING_FACTS,
         seconds=12.0,
     )
 
