@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException, Producer
 from tests.chaos.rig import TRANSACTION_S, Rig
 from tests.chaos.target import CONFIG, ROOT
 
-CRASH_S_MAX: Final = 12.0
+CRASH_S_MAX: Final = 25.0
 SECOND_S_MAX: Final = 20.0
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Final
 
 import msgspec
+from clickhouse_connect.driver.client import Client
 
 from flows.simulate import Truth
 from flows.verify import Report, verify
@@ -63,7 +64,7 @@ class Plan(msgspec.Struct, frozen=True):
     """What one run is to be.
 
     Units: `rate` in messages a second; `rest_s` without a move after which nothing more is
-    expected. Shapes: `statements` change the tables before the first start; `sabotage` names what
+    expected. Shapes: `prepare` changes the tables before the first start; `sabotage` names what
     to break inside the target. `kills_max` ends the faults early; 0 does not.
     """
 
@@ -75,7 +76,7 @@ class Plan(msgspec.Struct, frozen=True):
     sabotage: str = ""
     more: Mapping[str, str] = {}
     kills_max: int = 0
-    statements: tuple[str, ...] = ()
+    prepare: Callable[[Client], None] = lambda _client: None
     commit_age_s_max: float = COMMIT_AGE_S_MAX
     rest_s: float = 60.0
 
@@ -140,10 +141,9 @@ def run(plan: Plan, folder: Path, kafka: Breakable) -> Verdict:
 
 def _torment(rig: Rig, plan: Plan, verdict: Verdict) -> None:
     rng = Random(plan.seed)
-    for statement in plan.statements:
-        rig.client().command(statement)
+    plan.prepare(rig.client())
     rig.target.start()
-    rig.begin(Load(rig.servers, seed=plan.seed, seconds=2 * plan.seconds, rate=plan.rate))
+    rig.begin(Load(rig.servers, seed=plan.seed, seconds=1.5 * plan.seconds + 60, rate=plan.rate))
     # Planted before anything breaks, so that every run looks for leaks.
     rig.load.bursts.poison(rng, 60)
     rig.load.bursts.repeats(rng, 60)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import flows.stop
 from connectors.clickhouse.sink import TablePartition
 from connectors.kafka.transactions import TransactionalPartition
 from flows.ingest import GateLogic
@@ -121,24 +120,14 @@ def leak_body() -> None:
 
 
 def leave_open() -> None:
-    """End with the last transaction neither committed nor aborted."""
+    """End with a transaction that is neither committed nor aborted."""
 
     def close(self: TransactionalPartition) -> None:
+        self._begin()
+        self._producer.produce("ntf.routed.open.v1", value=b"{}")
+        self._producer.flush(10)
         self._reader.close()
 
-    original = TransactionalPartition.snapshot
-    stop = _stop_flag()
-
-    def snapshot(self: TransactionalPartition) -> None:
-        if not stop():
-            original(self)
-            return
-        topic = "ntf.routed.open.v1"
-        self._begin()
-        self._producer.produce(topic, value=b"{}")
-        self._producer.flush(10)
-
-    _put(TransactionalPartition, "snapshot", snapshot)
     _put(TransactionalPartition, "close", close)
 
 
@@ -181,7 +170,13 @@ def orphan() -> None:
     """Leave a process behind."""
     if "flows" in " ".join(sys.orig_argv):
         bare = {name: text for name, text in os.environ.items() if name != VARIABLE}
-        subprocess.Popen(["/bin/sleep", "600"], env=bare, start_new_session=True)
+        subprocess.Popen(
+            ["/bin/sleep", "600"],
+            env=bare,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
 
 def no_lock() -> None:
@@ -200,19 +195,6 @@ def hoard() -> None:
         original(self, items)
 
     _put(TablePartition, "write_batch", write)
-
-
-def _stop_flag() -> Callable[[], bool]:
-    asked = False
-    original = flows.stop.Stop._ask
-
-    def ask(self: flows.stop.Stop, number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
-        original(self, number, frame)
-
-    _put(flows.stop.Stop, "_ask", ask)
-    return lambda: asked
 
 
 def _put(owner: Any, name: str, value: Any) -> None:
