@@ -25,7 +25,7 @@ def kill_supervisor(rig: Rig, rng: Random) -> None:
     """
     rig.ready()
     rig.settle_alive(rng.uniform(0.0, 1.0))
-    rig.target.tell_one(rig.target.pid, signal.SIGKILL)
+    rig.target.killed += rig.target.tell_one(rig.target.pid, signal.SIGKILL)
     rig.target.wait_ended(ours=True)
     if rng.random() < 0.5:
         wait_gone(rig)

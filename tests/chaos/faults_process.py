@@ -26,6 +26,7 @@ def kill(rig: Rig, rng: Random) -> None:
         return
     pid = workers[rng.choice(sorted(workers))]
     rig.target.tell_one(pid, signal.SIGKILL)
+    rig.target.killed += 1
     if not rig.target.cells:
         rig.target.wait_ended(ours=True)
         rig.target.start(wait=rng.random() < 0.7)
@@ -40,7 +41,7 @@ def kill_all(rig: Rig, rng: Random) -> None:
         rig.target.kill()
         rig.target.start()
     else:
-        rig.target.tell_workers(signal.SIGKILL)
+        rig.target.killed += rig.target.tell_workers(signal.SIGKILL) > 0
         time.sleep(0.2)
 
 

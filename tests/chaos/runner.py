@@ -82,7 +82,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct):
-    """What came of one run. Shapes: `violations` by kind; `sentences` the first in words."""
+    """What came of one run.
+
+    Shapes: `generations` counts our starts; `killed` each SIGKILL of a worker, of all of them at
+    once, of a supervisor or of a rescaling; `violations` by kind; `sentences` the first in words.
+    """
 
     seed: int
     cells: int

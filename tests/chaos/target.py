@@ -144,7 +144,6 @@ class Target:
             (os.killpg if self.cells and os.getpgid(pid) == pid else os.kill)(pid, number)
         except ProcessLookupError:
             return False
-        self.killed += number == signal.SIGKILL
         return True
 
     def kill(self) -> None:
@@ -152,6 +151,7 @@ class Target:
         if not self.is_running():
             return
         workers = self.workers()
+        self.killed += 1
         self.tell_one(self.pid, signal.SIGKILL)
         for pid in workers.values():
             if pid != self.pid:
