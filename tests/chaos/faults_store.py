@@ -14,6 +14,7 @@ from tests.chaos.target import is_alive
 
 FULL_S_MAX: Final = 20.0
 FULL_BYTES: Final = 65_536
+REPORT_S_MAX: Final = 3.0
 
 
 def store_full(rig: Rig, rng: Random) -> None:
@@ -29,6 +30,11 @@ def store_full(rig: Rig, rng: Random) -> None:
     if any(map(is_alive, limited)):
         rig.breaches.append("a full disk did not end the process")
         rig.target.kill()
+    reported_s = time.monotonic() + REPORT_S_MAX
+    while rig.target.is_running() and len(rig.target.cell_exits()) == ends:
+        if time.monotonic() > reported_s:
+            break
+        time.sleep(0.05)
     ended = rig.target.noticed_end()
     told = [reason_of(ended.words)] if ended else []
     told += [end["error"] for end in rig.target.cell_exits()[ends:]]

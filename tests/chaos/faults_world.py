@@ -14,6 +14,8 @@ from tests.chaos.oracle import INPUT_TOPICS
 from tests.chaos.rig import TRANSACTION_S, Rig
 
 ASK_S_MAX: Final = 30.0
+ADOPT_S_MAX: Final = 45.0
+ADOPTED: Final = '"event": "partitions_adopted"'
 
 
 def broker_restart(rig: Rig, rng: Random) -> None:
@@ -88,6 +90,10 @@ def partitions_added(rig: Rig, rng: Random) -> None:
     for answer in admin.create_partitions(asked).values():
         answer.result(ASK_S_MAX)
     rig.load.bursts.backlog(rng, 400)
+    deadline_s = time.monotonic() + ADOPT_S_MAX
+    while ADOPTED not in rig.target.words() and time.monotonic() < deadline_s:
+        rig.settle(0.5)
+    rig.notes.append(f"partitions adopted while running: {ADOPTED in rig.target.words()}")
 
 
 def backlog(rig: Rig, rng: Random) -> None:

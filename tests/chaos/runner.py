@@ -154,14 +154,16 @@ def _torment(rig: Rig, plan: Plan, verdict: Verdict) -> None:
     rig.load.bursts.public(rng, 60)
     counted: Counter[str] = Counter()
     deadline_s = time.monotonic() + plan.seconds
-    for fault in _sequence(rig, plan, rng, counted):
+    for number, fault in enumerate(_sequence(rig, plan, rng, counted)):
         if time.monotonic() > deadline_s or 0 < plan.kills_max <= rig.target.killed:
             break
         counted[fault.name] += 1
         verdict.faults = dict(counted)
         rig.keep()
-        fault.act(rig, rng)
-        rig.settle(rng.uniform(0.2, 1.5))
+        # Chance of its own: how far one fault draws does not decide which comes next.
+        chance = Random(f"{plan.seed}/{number}")
+        fault.act(rig, chance)
+        rig.settle(chance.uniform(0.2, 1.5))
 
 
 def _sequence(rig: Rig, plan: Plan, rng: Random, counted: Counter[str]) -> Iterator[Fault]:
