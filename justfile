@@ -38,6 +38,14 @@ test *ARGS:
 test-all *ARGS:
     {{ bin }}/python -m pytest "$@"
 
+# Break everything for a while by this seed, and check every message; `--minutes`, `--faults`, …
+chaos SEED *ARGS:
+    {{ bin }}/python -m tests.chaos "$@"
+
+# Break everything for so many minutes, seed after seed
+soak MINUTES *ARGS:
+    {{ bin }}/python -m tests.chaos soak --minutes "$@"
+
 # Write the contracts, examples and reference pages anew from the models
 snapshots:
     {{ bin }}/python -m schemas.contracts_build
