@@ -254,7 +254,7 @@ def environment_of(
             "AIRSIDE_KAFKA__TRANSACTION_S_MAX": str(TRANSACTION_S),
             "AIRSIDE_CLICKHOUSE__URL": address.url,
             "AIRSIDE_CLICKHOUSE__DATABASE": address.database,
-            "AIRSIDE_CLICKHOUSE__RETRY_S_MAX": "60",
+            "AIRSIDE_CLICKHOUSE__RETRY_S_MAX": str(TRANSACTION_S - 2 * EPOCH_S),
             "AIRSIDE_TIME__DUPLICATE_S_MAX": "86400",
             "AIRSIDE_TIME__LATENESS_S_MAX": str(GATE_LATENESS_S),
             "AIRSIDE_DATA": str(folder),
