@@ -42,6 +42,10 @@ test-all *ARGS:
 chaos SEED *ARGS:
     {{ bin }}/python -m tests.chaos "$@"
 
+# Show that each check of the chaos suite fails without its protection, and what ends a run by design
+chaos-controls *ARGS:
+    {{ bin }}/python -m pytest tests/chaos "$@"
+
 # Break everything for so many minutes, seed after seed
 soak MINUTES *ARGS:
     {{ bin }}/python -m tests.chaos soak --minutes "$@"

@@ -12,7 +12,7 @@ import pickle
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -117,17 +117,32 @@ def read_store(folder: Path) -> Store:
         raise ConfigError(
             do="read", kind="recovery store", name=folder.name, found="no file part-*.sqlite3"
         )
+    with _opened(files) as parts:
+        return _read(parts, files)
+
+
+def check_store(folder: Path) -> None:
+    """Check that SQLite finds a store's files sound; their states are not read.
+
+    Errors: as `read_store`.
+    """
+    with _opened(_files(folder)):
+        pass
+
+
+@contextmanager
+def _opened(files: list[Path]) -> Iterator[list[sqlite3.Connection]]:
     with ExitStack() as stack:
         try:
             parts = [stack.enter_context(closing(_open(path))) for path in files]
             for part, path in zip(parts, files, strict=True):
                 _check(part, path)
-            return _read(parts, files)
+            yield parts
         except sqlite3.Error as err:
             raise PermanentError(
                 do="read",
                 kind="recovery store",
-                name=folder.name,
+                name=files[0].parent.name,
                 found=f"SQLite error {getattr(err, 'sqlite_errorname', type(err).__name__)}",
                 hint="restore the folder from a backup, whole",
             ) from None

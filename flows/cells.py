@@ -22,7 +22,7 @@ import msgspec
 import structlog
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
-from connectors.recovery import find_cells
+from connectors.recovery import check_store, find_cells
 from schemas.errors import ConfigError, TransientError
 
 _log = structlog.get_logger(__name__)
@@ -270,7 +270,7 @@ def opened_store(
     """Open a cell's recovery store for this process alone.
 
     Errors: ConfigError when the flow is in another generation by now, another process has it, or
-    it is gone.
+    it is gone; PermanentError when it is damaged.
     """
     folder = home.store(cell)
     name = f"{home.flow_id}/{cell.name}"
@@ -295,6 +295,7 @@ def opened_store(
                 expected="the state of this cell's lanes",
                 hint="restore the folder from a backup, or start from an empty data folder",
             )
+        check_store(folder)  # a damaged one is told here, and not by the engine's panic
         yield RecoveryConfig(folder, backup_interval=timedelta(0))
 
 

@@ -38,7 +38,7 @@ from flows.settings import Settings
 from flows.steps.gate import LaneGate
 from flows.stop import Stop
 from schemas.blocks import Outputs
-from schemas.errors import AirsideError, ConfigError, PermanentError
+from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
 
 _log = structlog.get_logger(__name__)
 
@@ -210,10 +210,24 @@ def _run_engine(name: str, settings: Settings, process: Process, store: Recovery
     cli_main(flow, epoch_interval=timedelta(seconds=settings.epoch_s), recovery_config=store)
 
 
-def _defect(name: str, err: BaseException) -> PermanentError:
+_DISK: Final = ("database or disk is full", "disk I/O error", "unable to open database file")
+
+
+def _defect(name: str, err: BaseException) -> AirsideError:
     root = err
     while (deeper := root.__cause__ or root.__context__) is not None:
         root = deeper
+    # The engine gives SQLite's words about its store, and nothing else to tell it by.
+    for words in _DISK:
+        if words in str(root):
+            return TransientError(
+                do="save",
+                kind="recovery store",
+                name=name,
+                found=words,
+                hint="make room on the disk of AIRSIDE_DATA; nothing is lost: the epoch is "
+                "repeated at the next start",
+            )
     return PermanentError(
         do="run",
         kind="flow",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -24,8 +23,9 @@ from tests.chaos.oracle import judge
 from tests.chaos.rig import Rig, decided
 from tests.chaos.target import ROOT, StuckError
 from tests.chaos.witness import collect, open_transactions
-from tests.messages import Bench, delivered
 from tests.services import Breakable
+
+pytestmark = pytest.mark.long
 
 PROCESSES: Final = 2
 SEED: Final = 31
@@ -105,18 +105,6 @@ def wait_decided(rig: Rig, count: int) -> None:
         time.sleep(0.1)
 
 
-UNNAMED: Final = "the types of bodies have no name by which pickle finds them, so no block travels"
-
-
-@pytest.mark.xfail(strict=True, raises=pickle.PicklingError, reason=UNNAMED)
-def test_a_checked_block_travels_between_the_processes_of_a_cluster() -> None:
-    """The engine sends each item to the process that has its lane's state."""
-    block = Bench().check(delivered())
-
-    assert block.refusals == pickle.loads(pickle.dumps(block)).refusals
-
-
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason=UNNAMED)
 def test_a_cluster_whose_processes_are_killed_loses_and_doubles_nothing(
     breakable_kafka: Breakable, tmp_path: Path
 ) -> None:

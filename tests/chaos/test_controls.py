@@ -10,11 +10,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from clickhouse_connect.driver.client import Client
 
 from tests.chaos.faults import pick
 from tests.chaos.runner import Plan, Verdict, run
 from tests.services import Breakable
+
+pytestmark = pytest.mark.long
 
 SEED = 5
 

@@ -20,6 +20,8 @@ from tests.chaos.watch import store_bytes_max
 from tests.chaos.witness import ends_of
 from tests.services import Breakable
 
+pytestmark = pytest.mark.long
+
 SEED = 21
 PERMANENT = 70
 
