@@ -118,9 +118,9 @@ class Settings(BaseSettings):
     # shares of the partitions; fixed once there is state.
     epoch_s: float = Field(5.0, ge=0.1, le=600)
     # seconds between durable points.
-    watchdog_s: float = Field(180.0, ge=1, le=86_400)
+    watchdog_s: float = Field(300.0, ge=1, le=86_400)
     # seconds without a durable point after which a process ends itself, unless it waits for
-    # ClickHouse; more than a record may wait for the broker.
+    # ClickHouse; more than twice what a record may wait for the broker.
     drain_s_max: float = Field(120.0, ge=1, le=3_600)
     # seconds that a cell has to end when told to; half of them may go into waiting for ClickHouse.
     restarts_max: int = Field(20, ge=0, le=1_000_000)

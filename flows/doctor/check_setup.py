@@ -37,12 +37,12 @@ def check_settings(settings: Settings) -> Finding:
     if settings.crash_at:
         do = "unset AIRSIDE_CRASH_AT: the flow would end itself on purpose"
         return warn("settings", "a crash point is set", do)
-    if settings.watchdog_s <= settings.kafka.delivery_s_max:
+    if settings.watchdog_s <= 2 * settings.kafka.delivery_s_max:
         return warn(
             "settings",
-            f"the watchdog ({settings.watchdog_s:.0f} s) does not wait for a delivery"
-            f" ({settings.kafka.delivery_s_max:.0f} s)",
-            "raise AIRSIDE_WATCHDOG_S above AIRSIDE_KAFKA__DELIVERY_S_MAX",
+            f"the watchdog ({settings.watchdog_s:.0f} s) does not wait for the two steps of a"
+            f" commit (each {settings.kafka.delivery_s_max:.0f} s at the most)",
+            "raise AIRSIDE_WATCHDOG_S above twice AIRSIDE_KAFKA__DELIVERY_S_MAX",
         )
     return ok("settings", found)
 
