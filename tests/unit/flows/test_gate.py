@@ -72,8 +72,13 @@ def test_each_message_of_a_mixed_block_goes_its_own_way() -> None:
         ("T404", delivered(datapurpose="marketing")),
         ("T405", delivered(expirytime=format_time(NOW_MS - 1).decode())),
         ("T502", delivered(datahops="ro.a1.0")),
+        ("T502", delivered(datahops="ro.a1.0>in.xrp.5")),
+        ("T502", delivered(datahops="in.rp.0>ro.a1.5>en.xrp.9")),
+        ("T502", delivered(datahops="rp.x.0>ro.a1.5")),
         ("T606", profile()._replace(value=None)),
         ("", delivered(datahops="ro.a1.0>rp.x.1")),
+        ("", delivered(datahops="ro.a1.0>rp.x.1>en.b1.2")),
+        ("", delivered(datahops="ro.a10.0")),
         ("", delivered()),
     ],
 )
