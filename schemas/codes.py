@@ -43,7 +43,9 @@ CODES: Final[dict[str, Code]] = {
     "T302": Code(Door.QUARANTINED, "the body does not fit the event type's schema"),
     "T303": Code(Door.QUARANTINED, "the body is missing or is not JSON in UTF-8"),
     "T404": Code(Door.DROPPED, "the person has not consented to this purpose"),
-    "T405": Code(Door.DROPPED, "the event had expired when it was recorded"),
+    "T405": Code(
+        Door.DROPPED, "the event had expired when recorded, or its retention when received"
+    ),
     "T501": Code(Door.QUARANTINED, "the hop history is malformed"),
     "T502": Code(Door.QUARANTINED, "the hop history is too long or loops"),
     "T503": Code(Door.QUARANTINED, "the ticket's signature does not match or is missing"),
