@@ -15,7 +15,8 @@ from flows.steps.seal import Sealer
 from schemas.blocks import Outputs, Rows
 from schemas.codes import Door
 from schemas.errors import ConfigError, PermanentError
-from schemas.ticket import format_time
+from schemas.ticket import Header, format_time
+from schemas.ticket_reader import UNREADABLE
 from tests.messages import KEY, NOW_MS, Bench, Message, delivered, profile
 
 HOUR_MS = 3_600_000
@@ -269,6 +270,19 @@ def test_card_data_and_secrets_are_not_even_kept_sealed(classes: str) -> None:
     [record] = Bench().pass_(plain(1, classes, "marketing")).records
 
     assert orjson.loads(record.value or b"")["sealed"] is None
+
+
+@pytest.mark.parametrize("more", [[], plain(1, "PUBLIC").headers])
+def test_what_had_headers_that_could_not_be_read_is_not_even_kept_sealed(
+    more: list[Header],
+) -> None:
+    """One name that is no UTF-8 hides all of them, and with them what class it was."""
+    message = delivered(1)._replace(headers=[*more, (UNREADABLE, None)])
+
+    [record] = Bench().pass_(message).records
+
+    notice = orjson.loads(record.value or b"")
+    assert ("T102", None) == (notice["code"], notice["sealed"])
 
 
 def test_without_a_key_or_when_too_large_nothing_is_kept() -> None:
