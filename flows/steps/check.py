@@ -106,8 +106,8 @@ class BlockChecker:
 
     def _wrong_with(self, raw: RawBlock, place: int, ticket: Ticket) -> Refusal | None:
         key, value = raw.keys[place], raw.values[place]
-        if key is None or (ticket.subject and key != ticket.subject.encode()):
-            return Refusal("T107", "", "expected the ticket's subject as the message key")
+        if key != (ticket.subject or ticket.id).encode():
+            return Refusal("T107", "", "expected the subject as the message key, else the id")
         recorded_ms = raw.timestamps[place]
         # The smaller clock: a producer sets the record's time too, so it cannot vouch for itself.
         if ticket.time_ms > min(recorded_ms, raw.received_ms) + self._skew_ms_max:

@@ -25,7 +25,7 @@ from schemas.codes import Door
 from schemas.events import COLUMNS
 from schemas.fates import Refusal
 from schemas.hops import REPLAY_STAGE, clock_went_back, parse_hops
-from schemas.policy import Policy
+from schemas.policy import RANK_OF_A_PERSON, Policy
 from schemas.rollup import MINUTE_MS, Dimensions, bucket_of
 from schemas.ticket import Ticket, hash64
 
@@ -210,9 +210,11 @@ class LaneGate:
         raw = block.raw
         ticket = block.tickets[place]
         assert ticket is not None
-        profile = self.profiles.get(ticket.subject) if ticket.subject else None
+        # What is open to all does not show where a person lives, nor that we know them.
+        personal = ticket.label.decision.rank >= RANK_OF_A_PERSON
+        profile = self.profiles.get(ticket.subject) if personal else None
         warnings = []
-        if ticket.subject and profile is None:
+        if personal and profile is None:
             warnings.append("T604")
         if ticket.hops:
             hops = parse_hops(ticket.hops)

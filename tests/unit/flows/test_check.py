@@ -103,11 +103,15 @@ def test_an_event_expires_at_its_time_not_after_it() -> None:
     assert ("", "") == place_of(with_header(base, "ce_expirytime", at(NOW_MS + 1)))
 
 
-def test_the_key_is_the_subject_and_any_key_where_there_is_none() -> None:
+def test_the_key_is_the_subject_and_the_event_id_where_there_is_none() -> None:
+    """A free key would be a place for a person's address on an open topic."""
     nobody = delivered(dataclassification="PUBLIC", datacategory=None, subject=None)
 
-    assert ("", "") == place_of(nobody._replace(key=b"anything"))
-    assert ("", "") == place_of(nobody._replace(key=b""))
+    assert ("", "") == place_of(nobody)
+    assert ("T107", "") == place_of(nobody._replace(key=b"mira@mail.example"))
+    assert ("T107", "") == place_of(nobody._replace(key=PERSON.encode()))
+    assert ("T107", "") == place_of(nobody._replace(key=b""))
+    assert ("T107", "") == place_of(delivered()._replace(key=b"evt-000000000001"))
     assert ("T107", "") == place_of(nobody._replace(key=None))
     assert ("T107", "") == place_of(delivered()._replace(key=b""))
     assert ("T107", "") == place_of(delivered()._replace(key=PERSON.encode() + b" "))

@@ -205,6 +205,22 @@ def test_a_profile_adds_zone_and_local_hour_and_its_lack_a_warning() -> None:
     assert [(), ("T604",)] == rows.columns["warnings"]
 
 
+@pytest.mark.parametrize("classes", ["PUBLIC", "INTERNAL", "CONFIDENTIAL", "PSEUDO"])
+def test_the_zone_of_a_person_is_in_no_row_that_is_open_to_all(classes: str) -> None:
+    bench = Bench()
+    bench.pass_(profile())
+
+    rows = rows_of(
+        bench.pass_(plain(1, classes), delivered(2, dataclassification=classes, subject="usr_0")),
+        "facts",
+    )
+
+    assert ["", ""] == rows.columns["zone"]
+    assert [255, 255] == rows.columns["local_hour"]
+    # Nor does a missing warning tell that a profile is known.
+    assert [(), ()] == rows.columns["warnings"]
+
+
 def test_clocks_that_go_back_are_a_warning() -> None:
     rows = rows_of(Bench().pass_(delivered(datahops="in.c1.5>va.c1.4")), "facts")
 
