@@ -32,7 +32,9 @@ CODES: Final[dict[str, Code]] = {
     "T104": Code(Door.QUARANTINED, "the event id is not 8 to 64 characters of A-Z a-z 0-9 _ -"),
     "T105": Code(Door.QUARANTINED, "a time is not RFC 3339, or too far in the future"),
     "T106": Code(Door.QUARANTINED, "the CloudEvents version is not 1.0"),
-    "T107": Code(Door.QUARANTINED, "the message key is missing or is not the ticket's subject"),
+    "T107": Code(
+        Door.QUARANTINED, "the message key is not the subject, or without one not the event id"
+    ),
     "T201": Code(Door.QUARANTINED, "the purpose is not in the policy"),
     "T202": Code(Door.QUARANTINED, "a class is not in the policy"),
     "T203": Code(Door.QUARANTINED, "no rule allows this class for this purpose"),
@@ -43,7 +45,9 @@ CODES: Final[dict[str, Code]] = {
     "T302": Code(Door.QUARANTINED, "the body does not fit the event type's schema"),
     "T303": Code(Door.QUARANTINED, "the body is missing or is not JSON in UTF-8"),
     "T404": Code(Door.DROPPED, "the person has not consented to this purpose"),
-    "T405": Code(Door.DROPPED, "the event had expired when it was recorded"),
+    "T405": Code(
+        Door.DROPPED, "the event had expired when recorded, or its retention when received"
+    ),
     "T501": Code(Door.QUARANTINED, "the hop history is malformed"),
     "T502": Code(Door.QUARANTINED, "the hop history is too long or loops"),
     "T503": Code(Door.QUARANTINED, "the ticket's signature does not match or is missing"),

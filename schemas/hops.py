@@ -20,6 +20,8 @@ STAGES: Final = frozenset(
 """ingress, validate, enrich, scan, treat, route, decide, orchestrate, deliver, aggregate, sink,
 replay, export."""
 
+REPLAY_STAGE: Final = "rp"
+
 ACTS: Final = frozenset("pmdteulqr")
 """pseudonymised, masked, dropped, tokenised, encrypted, raised, lowered, quarantined, replayed."""
 
@@ -74,7 +76,7 @@ def parse_hops(text: str) -> list[Hop] | Refusal:
         if match is None or match[1] not in STAGES or not ACTS.issuperset(match[4]):
             return Refusal("T501", "/ce_datahops", "expected stage.node.delta joined by >")
         hop = Hop(match[1], match[2], int(match[3], 36), match[4])
-        if hop.stage == "rp":
+        if hop.stage == REPLAY_STAGE:
             been.clear()
         elif hop[:2] in been:
             return Refusal("T502", "/ce_datahops", "expected each gate once between replays")

@@ -117,7 +117,8 @@ class TicketReader:
         """What can be told of a ticket that was refused, so that its producer finds the message.
 
         Shapes: `id`, `source`, `type` where they have their form, else empty; `discard` is not
-        empty when any class word in it belongs to a class whose body must not be kept.
+        empty when any class word in it belongs to a class whose body must not be kept, and when
+        the headers could not be read: any class may have stood there.
         """
         given = {PLAIN_FORMS.get(name, name): value or b"" for name, value in headers or ()}
         told = {"id": "", "source": "", "type": "", "discard": ""}
@@ -134,6 +135,8 @@ class TicketReader:
         for name, data_class in self._policy.classes.items():
             if data_class.body == "discard" and name in words:
                 told["discard"] = name
+        if UNREADABLE in given:
+            told["discard"] = UNREADABLE
         return told
 
     def _verified(self, ticket: Ticket, headers: Sequence[Header], key: bytes) -> Ticket | Refusal:

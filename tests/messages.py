@@ -87,7 +87,8 @@ def delivered(number: int = 1, *, at_ms: int = NOW_MS, **more: str | None) -> Me
     }
     subject = more.get("subject", PERSON)
     headers = ticket_headers(number, at_ms=at_ms, **more)
-    return Message(headers, orjson.dumps(body), (subject or f"evt-{number}").encode())
+    key = subject or more.get("id") or f"evt-{number:012d}"
+    return Message(headers, orjson.dumps(body), key.encode())
 
 
 def plain_word(message: Message) -> Message:

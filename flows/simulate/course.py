@@ -11,7 +11,7 @@ import msgspec
 
 from flows.simulate.campaigns import Campaign, label_in
 from flows.simulate.chance import draw_delay, draw_id
-from flows.simulate.events import Event
+from flows.simulate.events import RANK_OF_A_PERSON, Event
 from flows.simulate.people import Person
 from flows.simulate.rhythm import ENERGY, hour_of_day, wait_until_awake
 from schemas.ticket import Header
@@ -83,17 +83,20 @@ class Course:
         """One event of a journey; `fields` come on top of what every body has."""
         person = journey.person
         known = person is not None and person.known
+        label = label_in(journey.campaign, kind, journey.channel)
+        personal = person is not None and label.rank >= RANK_OF_A_PERSON
+        event_id = draw_id(self.rng, "evt-")
         event = Event(
-            label=label_in(journey.campaign, kind, journey.channel),
-            id=draw_id(self.rng, "evt-"),
+            label=label,
+            id=event_id,
             time_ms=at_ms,
             journey=journey.id,
             subject=person.subject if person else "",
-            key=person.key if person else journey.campaign.name.encode(),
+            key=person.key if person else event_id.encode(),
             cause=cause,
             body={**journey.body, **fields},
-            zone=person.zone if person and known else "",
-            warnings=() if known or person is None else ("T604",),
+            zone=person.zone if person and known and personal else "",
+            warnings=("T604",) if personal and not known else (),
         )
         self._add_extras(event)
         return event

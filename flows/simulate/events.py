@@ -23,7 +23,7 @@ TOPICS: Final = {
 }
 RANKS: Final = {"PUBLIC": 0, "INTERNAL": 1, "CONFIDENTIAL": 2, "PSEUDO": 2, "PII": 3, "GDPR": 4}
 RANKS_HIGHEST: Final = {"PCI": 5, "PHI": 5, "SPECIAL": 5}
-_RANK_OF_A_PERSON: Final = 3
+RANK_OF_A_PERSON: Final = 3
 
 
 class Label(msgspec.Struct, frozen=True, eq=False):
@@ -43,8 +43,9 @@ class Label(msgspec.Struct, frozen=True, eq=False):
 class Event(msgspec.Struct):
     """One thing that happened, before it becomes bytes.
 
-    Shapes: `subject` empty for events about nobody; `zone` is the one of the published profile,
-    empty without one; `extras` are further headers.
+    Shapes: `subject` empty for events about nobody, whose `key` is their id; `zone` is the one of
+    the published profile, empty without one and for classes below PII; `extras` are further
+    headers.
     """
 
     label: Label
@@ -89,7 +90,7 @@ def label_of(
     """The label of these parts; the rank and the routed topic follow from the classes."""
     names = classes.split(",")
     rank = max((RANKS | RANKS_HIGHEST)[name] for name in names)
-    routed = "open" if rank < _RANK_OF_A_PERSON else "restricted"
+    routed = "open" if rank < RANK_OF_A_PERSON else "restricted"
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_source", source.encode()),

@@ -68,6 +68,10 @@ def _has_subject(_setting: Setting, event: Event) -> bool:
     return bool(event.subject)
 
 
+def _names_nobody(_setting: Setting, event: Event) -> bool:
+    return not event.subject
+
+
 def _has_channel(_setting: Setting, event: Event) -> bool:
     return "channel" in event.body
 
@@ -213,12 +217,14 @@ MALFORMED: Final[tuple[Fault, ...]] = (
     Fault("null_body", "T303", _with_value(None), _any),
     Fault("depth_bomb", "T303", _with_value(b"[" * 20_000), _any),
     Fault("buried_bomb", "T303", _with_value(_nested(20_000)), _any),
+    Fault("nested", "T303", _with_value(_nested(256)), _any),
     Fault("not_an_object", "T302", _with_value(b'["a","b"]'), _any),
     Fault("wrong_type", "T302", _with_field("campaign", 7), _any),
     Fault("missing_field", "T302", _without_field("tenant"), _any),
     Fault("unknown_choice", "T302", _with_field("channel", "pigeon"), _has_channel),
     Fault("other_journey", "T302", _with_field("journey_id", "jny-elsewhere"), _any),
     Fault("other_subject", "T302", _with_field("subject", "usr_of_someone_else"), _has_subject),
+    Fault("key_of_nobody", "T107", _with_key(b"spring_sale"), _names_nobody),
     Fault("null_key", "T107", _with_key(None), _any),
     Fault("wrong_key", "T107", _with_key(b"usr_of_someone_else"), _has_subject),
     *(Fault(f"without_{name}", "T101", _without_header(name), _any) for name in REQUIRED),

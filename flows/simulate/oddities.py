@@ -78,6 +78,14 @@ def _new_field(setting: Setting, event: Event) -> Message:
     return message_of(event, 0)
 
 
+def _nested(setting: Setting, event: Event) -> Message:
+    """As deep as a body may be: 256 levels, its own among them."""
+    del setting
+    message = message_of(event, 0)
+    message.value = (message.value or b"")[:-1] + b',"x":' + b"[" * 255 + b"]" * 255 + b"}"
+    return message
+
+
 def _valid_for_days(setting: Setting, event: Event) -> Message:
     message = message_of(event, 0)
     expiry = time_text(setting.end_ms + 30 * _DAY_MS).encode()
@@ -94,5 +102,6 @@ ODDITIES: Final[tuple[Fault, ...]] = (
     Fault("broken_trace", "", _broken_trace, _always),
     Fault("charset", "", _charset, _always),
     Fault("new_field", "", _new_field, _always),
+    Fault("nested_as_allowed", "", _nested, _always),
     Fault("valid_for_days", "", _valid_for_days, _always),
 )

@@ -33,6 +33,10 @@ from schemas.errors import ConfigError
 from schemas.policy import Policy, load_policy
 
 _MARGIN_MS: Final = 600_000
+_MINUTE_MS: Final = 60_000
+_OLD_PROFILE: Final = 40
+"""One profile of so many was long on its way: it counts, however late it is."""
+
 _NEWCOMERS: Final = CAMPAIGNS[0]
 _WEIGHTS: Final = [campaign.weight for campaign in CAMPAIGNS]
 _FOLLOWERS: Final = frozenset((REPEAT, CONFLICT, MISUSED))
@@ -124,7 +128,10 @@ class World:
         )
         known = [*self.residents, *self.departed]
         for number, person in enumerate(known):
-            at_ms = self.start_ms - HOUR_MS // 2 + number * HOUR_MS // 2 // len(known)
+            sent_ms = self.start_ms - HOUR_MS // 2 + number * HOUR_MS // 2 // len(known)
+            # A minute of its own for each, so that a lane's rollup has it whole.
+            old_ms = self.start_ms - self.lateness_ms - (number + 1) * _MINUTE_MS
+            at_ms = sent_ms if number % _OLD_PROFILE else old_ms
             event = Event(
                 label=label,
                 id=draw_id(rng, "evt-"),
@@ -136,7 +143,7 @@ class World:
                 body=person.profile("harbour", self._consents),
                 zone=person.zone,
             )
-            message = message_of(event, min(at_ms + draw_latency(rng), self.end_ms))
+            message = message_of(event, min(sent_ms + draw_latency(rng), self.end_ms))
             message.number = number
             yield message
         for number, person in enumerate(self.departed, len(known)):
@@ -280,7 +287,8 @@ class _Stream:
             elif kind == CONFLICT:
                 follower = as_conflict(message, event)
             else:
-                purpose = self._foreign_purpose(event)
+                # What names nobody has a key of its own, so another lane may get what follows.
+                purpose = self._foreign_purpose(event) if event.subject else ""
                 if not purpose:
                     continue
                 follower = as_misused(event, draw_id(self._rng, "evt-"), purpose)

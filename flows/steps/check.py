@@ -10,6 +10,7 @@ from zoneinfo import available_timezones
 
 from schemas.blocks import CheckedBlock, RawBlock
 from schemas.events import DECODE_ERRORS, EventType, explain
+from schemas.events.nesting import NESTING_MAX, SHALLOW_BYTES_MAX, is_too_deep
 from schemas.fates import Refusal
 from schemas.policy import Policy
 from schemas.ticket import Label, Ticket
@@ -18,6 +19,8 @@ from schemas.topics_catalog import Topic
 
 LATEST_MS: Final = 4_102_444_800_000
 """2100-01-01: ClickHouse's DateTime ends in 2106."""
+
+_TOO_DEEP: Final = Refusal("T303", "", f"expected at most {NESTING_MAX} levels of nesting")
 
 
 class BlockChecker:
@@ -103,8 +106,8 @@ class BlockChecker:
 
     def _wrong_with(self, raw: RawBlock, place: int, ticket: Ticket) -> Refusal | None:
         key, value = raw.keys[place], raw.values[place]
-        if key is None or (ticket.subject and key != ticket.subject.encode()):
-            return Refusal("T107", "", "expected the ticket's subject as the message key")
+        if key != (ticket.subject or ticket.id).encode():
+            return Refusal("T107", "", "expected the subject as the message key, else the id")
         recorded_ms = raw.timestamps[place]
         # The smaller clock: a producer sets the record's time too, so it cannot vouch for itself.
         if ticket.time_ms > min(recorded_ms, raw.received_ms) + self._skew_ms_max:
@@ -122,6 +125,8 @@ class BlockChecker:
         if not value.isascii() and not _is_utf8(value):
             # The decoder skips unknown fields without looking at their bytes.
             return Refusal("T303", "", "expected JSON in UTF-8")
+        if len(value) > SHALLOW_BYTES_MAX and is_too_deep(value):
+            return _TOO_DEEP
         return None
 
 
@@ -166,15 +171,21 @@ def _decode(
             break
         except DECODE_ERRORS:
             at = len(bodies)
-            problems = explain(kinds[at], values[at])
-            first = problems[0]
-            reason = "; ".join(f"{part.pointer or '/'} {part.reason}" for part in problems)
-            block.refusals[places[at]] = Refusal(first.code, first.pointer, reason)
+            block.refusals[places[at]] = _why(kinds[at], values[at])
             bodies.append(None)
     for place, body in zip(places, bodies, strict=True):
         block.bodies[place] = body
         if body is not None:
             _compare(block, place, body)
+
+
+def _why(kind: EventType, value: bytes) -> Refusal:
+    problems = explain(kind, value)
+    if not problems:
+        # It decodes after all: the stack was too short for it a moment ago. That verdict stands.
+        return _TOO_DEEP
+    reason = "; ".join(f"{part.pointer or '/'} {part.reason}" for part in problems)
+    return Refusal(problems[0].code, problems[0].pointer, reason)
 
 
 def _compare(block: CheckedBlock, place: int, body: Any) -> None:

@@ -25,8 +25,8 @@ from schemas.blocks import CheckedBlock, Origin, Outputs, OutRecord, RawBlock, R
 from schemas.codes import Door
 from schemas.events import COLUMNS
 from schemas.fates import Refusal
-from schemas.hops import clock_went_back, parse_hops
-from schemas.policy import Policy
+from schemas.hops import REPLAY_STAGE, clock_went_back, parse_hops
+from schemas.policy import RANK_OF_A_PERSON, Policy
 from schemas.rollup import MINUTE_MS, Dimensions, bucket_of
 from schemas.ticket import Ticket, hash64
 
@@ -128,10 +128,10 @@ class LaneGate:
         assert ticket is not None
         where = (raw.topic, raw.partitions[place])
         newest = self._newest.get(where, 0)
-        if (
-            ticket.time_ms < newest - self._rules.lateness_ms_max
-            or ticket.time_ms // MINUTE_MS < self._floor_minute
-        ):
+        kept_until_ms = raw.timestamps[place] + ticket.label.decision.retention_s * 1_000
+        if kept_until_ms <= raw.received_ms:
+            return Refusal("T405", "", "expected a record within its policy's retention")
+        if raw.topic != PROFILE_TOPIC and self._is_too_late(ticket, newest):
             return Refusal("T601", "/ce_time", "expected a time that late corrections reach")
         if self._is_back_at_this_gate(ticket):
             return Refusal("T502", "/ce_datahops", "expected a replay hop before a second pass")
@@ -150,11 +150,21 @@ class LaneGate:
         self._newest[where] = now_ms
         return None
 
+    def _is_too_late(self, ticket: Ticket, newest: int) -> bool:
+        """Not asked of profiles: a person's last word counts, however long it was on its way."""
+        reach_ms = newest - self._rules.lateness_ms_max
+        return ticket.time_ms < reach_ms or ticket.time_ms // MINUTE_MS < self._floor_minute
+
     def _is_back_at_this_gate(self, ticket: Ticket) -> bool:
-        if not ticket.hops:
-            return False
-        since = ticket.hops.rpartition("rp.")[2]
-        return f"{STAGE}.{self._publisher.node}." in since
+        hops = parse_hops(ticket.hops) if ticket.hops else []
+        if isinstance(hops, Refusal):
+            return False  # the reader refuses such a ticket
+        for hop in reversed(hops):
+            if hop.stage == REPLAY_STAGE:
+                return False
+            if (hop.stage, hop.node) == (STAGE, self._publisher.node):
+                return True
+        return False
 
     def _fits_its_cause(self, ticket: Ticket, now_ms: int) -> bool:
         event = hash64(ticket.causation.encode())
@@ -180,22 +190,24 @@ class LaneGate:
     def _hold_profile(
         self, block: CheckedBlock, place: int, refusal: Refusal | None, *, again: bool
     ) -> None:
-        """Keep the table: every profile that was accepted, and every tombstone.
+        """Keep the table: every profile that was accepted or only expired, and every tombstone.
 
-        A re-read holds the same ones: what the gate refused then is remembered by its place.
+        A re-read holds the same ones: what was refused by what the gate knew then, or by the
+        clock, is remembered by its place. What only expired is held at each reading: it counts
+        as long as its topic keeps it.
         """
         raw = block.raw
         if raw.topic != PROFILE_TOPIC:
             return
         where = (raw.partitions[place], raw.offsets[place])
-        if refusal is None:
-            ticket, body = block.tickets[place], block.bodies[place]
-            known = where in self._refused_profiles if again else False
+        ticket, body = block.tickets[place], block.bodies[place]
+        if refusal is not None and refusal.code == "T606":
+            self.profiles.forget((raw.keys[place] or b"").decode("utf-8", "replace"))
+        elif body is not None and (refusal is None or refusal.code == "T405"):
+            known = again and where in self._refused_profiles
             if ticket is not None and ticket.label.type == PROFILE_TYPE and not known:
                 self.profiles.hold(body)
-        elif refusal.code == "T606":
-            self.profiles.forget((raw.keys[place] or b"").decode("utf-8", "replace"))
-        elif place not in block.refusals:
+        elif not again and (body is not None or _by_clock(ticket, refusal)):
             self._refused_profiles[where] = None
             if len(self._refused_profiles) > REFUSED_PROFILES_MAX:
                 self._refused_profiles.pop(next(iter(self._refused_profiles)))
@@ -204,9 +216,11 @@ class LaneGate:
         raw = block.raw
         ticket = block.tickets[place]
         assert ticket is not None
-        profile = self.profiles.get(ticket.subject) if ticket.subject else None
+        # What is open to all does not show where a person lives, nor that we know them.
+        personal = ticket.label.decision.rank >= RANK_OF_A_PERSON
+        profile = self.profiles.get(ticket.subject) if personal else None
         warnings = []
-        if ticket.subject and profile is None:
+        if personal and profile is None:
             warnings.append("T604")
         if ticket.hops:
             hops = parse_hops(ticket.hops)
@@ -341,6 +355,11 @@ def _refused(block: CheckedBlock, place: int, refusal: Refusal) -> Refused:
         purpose=label.purpose if label else "",
         class_text=label.class_text if label else "",
     )
+
+
+def _by_clock(ticket: Ticket | None, refusal: Refusal | None) -> bool:
+    """Tell whether a message may pass when it is read again later, by what the checker said."""
+    return ticket is not None and refusal is not None and refusal.code == "T105"
 
 
 def _must_discard(block: CheckedBlock, place: int) -> bool:

@@ -73,8 +73,8 @@ def fact_rows(events: list[Accepted]) -> Rows:
         "notification": [value or "" for value in bodies["notification_id"]],
         "amount_minor": [value or 0 for value in bodies["amount_minor"]],
         "warnings": [event.warnings for event in events],
-        # The day after which the row may go: the policy's retention, counted from when the
-        # message reached us, so that an old log can be replayed.
+        # The day after which the row may go: the policy's retention, counted from the record's
+        # time, so that old events can be replayed. The gate refuses what comes after it.
         "expires_at": [
             (event.recorded_ms + event.ticket.label.decision.retention_s * 1_000) // _DAY_MS + 1
             for event in events

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from schemas.blocks import CheckedBlock
+from schemas.events import EVENT_TYPES
+from schemas.events.nesting import NESTING_MAX
 from schemas.fates import Refusal
 from schemas.ticket import Header, encode_ticket, format_time
 from tests.messages import (
@@ -102,11 +104,15 @@ def test_an_event_expires_at_its_time_not_after_it() -> None:
     assert ("", "") == place_of(with_header(base, "ce_expirytime", at(NOW_MS + 1)))
 
 
-def test_the_key_is_the_subject_and_any_key_where_there_is_none() -> None:
+def test_the_key_is_the_subject_and_the_event_id_where_there_is_none() -> None:
+    """A free key would be a place for a person's address on an open topic."""
     nobody = delivered(dataclassification="PUBLIC", datacategory=None, subject=None)
 
-    assert ("", "") == place_of(nobody._replace(key=b"anything"))
-    assert ("", "") == place_of(nobody._replace(key=b""))
+    assert ("", "") == place_of(nobody)
+    assert ("T107", "") == place_of(nobody._replace(key=b"mira@mail.example"))
+    assert ("T107", "") == place_of(nobody._replace(key=PERSON.encode()))
+    assert ("T107", "") == place_of(nobody._replace(key=b""))
+    assert ("T107", "") == place_of(delivered()._replace(key=b"evt-000000000001"))
     assert ("T107", "") == place_of(nobody._replace(key=None))
     assert ("T107", "") == place_of(delivered()._replace(key=b""))
     assert ("T107", "") == place_of(delivered()._replace(key=PERSON.encode() + b" "))
@@ -208,6 +214,75 @@ def test_what_is_no_json_object_in_utf_8_is_refused(value: bytes | None) -> None
 )
 def test_a_field_that_nobody_knows_is_looked_at_too(inside: bytes, code: str) -> None:
     assert (code, "") == place_of(with_unknown(delivered(), inside))
+
+
+def nested(depth: int, brackets: tuple[bytes, bytes]) -> bytes:
+    """Levels of arrays or objects; the body around them is one more."""
+    first, last = brackets
+    return first * depth + b"1" + last * depth
+
+
+BRACKETS = [(b"[", b"]"), (b'{"a":', b"}"), (b'[1,{"a":', b"}]")]
+
+
+@pytest.mark.parametrize("brackets", BRACKETS)
+def test_every_depth_has_the_same_verdict_on_every_interpreter(
+    brackets: tuple[bytes, bytes],
+) -> None:
+    """Interpreters give up at about 1,000 or 1,500 levels, and not at the same one every time."""
+    levels = brackets[0].count(b"[") + brackets[0].count(b"{")
+    depths = range(1, 3_001 // levels)
+    stream = [with_unknown(delivered(n), nested(n, brackets)) for n in depths]
+    found = Bench().check(*stream)
+
+    deepest = (NESTING_MAX - 1) // levels
+    assert {n - 1 for n in depths if n > deepest} == set(found.refusals)
+    assert {("T303", "", f"expected at most {NESTING_MAX} levels of nesting")} == {
+        (why.code, why.pointer, why.reason) for why in found.refusals.values()
+    }
+
+
+@pytest.mark.parametrize("depth", [1, 255, 256, 257, 900, 1_460, 1_490, 1_520, 3_000, 500_000])
+def test_what_is_never_closed_is_refused_at_every_depth(depth: int) -> None:
+    assert ("T303", "") == place_of(with_unknown(delivered(), b"[" * depth))
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b'"' + b"[{" * 1_000 + b'"',
+        rb'"\\","y":"' + rb"\"[[[" * 300 + b'"',
+        b"[" + b"[],{}," * 2_000 + b"[]]",
+    ],
+)
+def test_brackets_in_strings_and_beside_each_other_are_no_depth(inside: bytes) -> None:
+    assert ("", "") == place_of(with_unknown(delivered(), inside))
+
+
+def test_a_text_that_ends_within_a_string_or_escape_is_looked_at_once() -> None:
+    """Each of its quotes could open a string that never ends: a naive search takes hours."""
+    value = b"[" * 300 + b'"' + rb"\"" * 400_000 + b"\\"
+
+    assert ("T303", "") == place_of(delivered()._replace(value=value))
+
+
+def test_a_body_that_decodes_the_second_time_only_is_refused_all_the_same() -> None:
+    """The judge is asked again to explain; by then there may be more room on the stack."""
+    bench = Bench()
+    kind = EVENT_TYPES["ntf.delivery.delivered.v1"]
+    asked: list[bytes] = []
+
+    def decode(body: bytes) -> Any:
+        asked.append(body)
+        if len(asked) == 1:
+            raise RecursionError
+        return kind.decode(body)
+
+    bench.checker._event_types = {kind.name: kind._replace(decode=decode)}
+    found = bench.check(delivered(1), delivered(2))
+
+    assert 3 == len(asked)
+    assert {0: ("T303", "")} == {at: (why.code, why.pointer) for at, why in found.refusals.items()}
 
 
 def test_half_a_surrogate_pair_in_an_escape_is_refused() -> None:

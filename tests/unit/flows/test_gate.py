@@ -15,7 +15,8 @@ from flows.steps.seal import Sealer
 from schemas.blocks import Outputs, Rows
 from schemas.codes import Door
 from schemas.errors import ConfigError, PermanentError
-from schemas.ticket import format_time
+from schemas.ticket import Header, format_time
+from schemas.ticket_reader import UNREADABLE
 from tests.messages import KEY, NOW_MS, Bench, Message, delivered, profile
 
 HOUR_MS = 3_600_000
@@ -72,8 +73,13 @@ def test_each_message_of_a_mixed_block_goes_its_own_way() -> None:
         ("T404", delivered(datapurpose="marketing")),
         ("T405", delivered(expirytime=format_time(NOW_MS - 1).decode())),
         ("T502", delivered(datahops="ro.a1.0")),
+        ("T502", delivered(datahops="ro.a1.0>in.xrp.5")),
+        ("T502", delivered(datahops="in.rp.0>ro.a1.5>en.xrp.9")),
+        ("T502", delivered(datahops="rp.x.0>ro.a1.5")),
         ("T606", profile()._replace(value=None)),
         ("", delivered(datahops="ro.a1.0>rp.x.1")),
+        ("", delivered(datahops="ro.a1.0>rp.x.1>en.b1.2")),
+        ("", delivered(datahops="ro.a10.0")),
         ("", delivered()),
     ],
 )
@@ -199,6 +205,22 @@ def test_a_profile_adds_zone_and_local_hour_and_its_lack_a_warning() -> None:
     assert [(), ("T604",)] == rows.columns["warnings"]
 
 
+@pytest.mark.parametrize("classes", ["PUBLIC", "INTERNAL", "CONFIDENTIAL", "PSEUDO"])
+def test_the_zone_of_a_person_is_in_no_row_that_is_open_to_all(classes: str) -> None:
+    bench = Bench()
+    bench.pass_(profile())
+
+    rows = rows_of(
+        bench.pass_(plain(1, classes), delivered(2, dataclassification=classes, subject="usr_0")),
+        "facts",
+    )
+
+    assert ["", ""] == rows.columns["zone"]
+    assert [255, 255] == rows.columns["local_hour"]
+    # Nor does a missing warning tell that a profile is known.
+    assert [(), ()] == rows.columns["warnings"]
+
+
 def test_clocks_that_go_back_are_a_warning() -> None:
     rows = rows_of(Bench().pass_(delivered(datahops="in.c1.5>va.c1.4")), "facts")
 
@@ -264,6 +286,19 @@ def test_card_data_and_secrets_are_not_even_kept_sealed(classes: str) -> None:
     [record] = Bench().pass_(plain(1, classes, "marketing")).records
 
     assert orjson.loads(record.value or b"")["sealed"] is None
+
+
+@pytest.mark.parametrize("more", [[], plain(1, "PUBLIC").headers])
+def test_what_had_headers_that_could_not_be_read_is_not_even_kept_sealed(
+    more: list[Header],
+) -> None:
+    """One name that is no UTF-8 hides all of them, and with them what class it was."""
+    message = delivered(1)._replace(headers=[*more, (UNREADABLE, None)])
+
+    [record] = Bench().pass_(message).records
+
+    notice = orjson.loads(record.value or b"")
+    assert ("T102", None) == (notice["code"], notice["sealed"])
 
 
 def test_without_a_key_or_when_too_large_nothing_is_kept() -> None:
