@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import structlog
+from hypothesis import settings as hypothesis_settings
 
 from tests.services import (
     ANY_KAFKA,
@@ -57,6 +58,11 @@ def pytest_terminal_summary(
     rack = config.stash.get(RACK, None)
     if rack is not None:
         terminalreporter.write_line(f"services: {rack.report()}")
+
+
+# An example that takes long on a busy machine is no fault of the code.
+hypothesis_settings.register_profile("airside", deadline=None)
+hypothesis_settings.load_profile("airside")
 
 
 @pytest.fixture(scope="session")
