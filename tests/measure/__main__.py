@@ -140,7 +140,8 @@ def resident_mb(pid: int) -> float:
 def measure_outage(minutes: float, rate: int) -> None:
     """Memory of a worker while ClickHouse refuses everything, and the numbers afterwards."""
     seconds = int(minutes * 60)
-    with make_rig(AIRSIDE_EPOCH_S="5") as rig:
+    patience = {"AIRSIDE_CLICKHOUSE__RETRY_S_MAX": str(seconds + 120)}
+    with make_rig(AIRSIDE_EPOCH_S="5", **patience) as rig:
         world = rig.world(rate * (seconds + 60))
         samples: list[float] = []
         with rig.sending(world, rate=rate) as streaming:
