@@ -209,3 +209,23 @@ def test_every_cause_is_an_earlier_event_of_the_same_journey() -> None:
         assert event is not None
         assert not event.cause or journeys[event.cause] == event.journey
         journeys[event.id] = event.journey
+
+
+def test_the_key_is_the_person_or_else_the_event_itself() -> None:
+    events = [message for message in World(6, total=8_000, end_ms=END_MS) if message.event]
+    nobody = [message for message in events if message.event and not message.event.subject]
+
+    assert 20 < len(nobody) < len(events)
+    assert {message.key for message in nobody} == {message.id.encode() for message in nobody}
+    for message in events:
+        assert message.event is not None
+        assert message.key == (message.event.subject or message.id).encode()
+
+
+def test_some_profiles_are_older_than_late_corrections_reach() -> None:
+    world = World(6, total=8_000, end_ms=END_MS)
+    times = [message.event.time_ms for message in world.profiles() if message.event]
+    old = [at_ms for at_ms in times if at_ms < world.start_ms - 24 * HOUR_MS]
+
+    assert 0.02 * len(times) < len(old) < 0.03 * len(times)
+    assert len(old) == len({at_ms // 60_000 for at_ms in old})
