@@ -195,7 +195,7 @@ class Policy(_Part):
         defaults = self.defaults
         classes = self.closure(names)
         allowed = list(self.destinations)
-        spans = [seconds_of(defaults.retention)]
+        spans: list[int] = []
         roles = [self.roles.index(defaults.role)]
         train: list[Training] = []
         hit: list[str] = []
@@ -223,7 +223,7 @@ class Policy(_Part):
             needs=needs,
             discard_body=any(part.body == "discard" for part in parts),
             consent=self.purposes[purpose].basis == "consent",
-            retention_s=min(spans),
+            retention_s=min(spans, default=seconds_of(defaults.retention)),
             role=self.roles[max(roles)],
             train=Training.DENY if code else min(train, default=Training[defaults.train.upper()]),
             rules=tuple(hit),

@@ -56,8 +56,8 @@ def test_another_class_never_opens_anything(
     assert not (before.code and not after.code)
     if not after.code:
         assert order.index(after.topic) >= order.index(before.topic)
+        assert after.retention_s <= before.retention_s
     assert after.rank >= before.rank
-    assert after.retention_s <= before.retention_s
     assert SHIPPED.roles.index(after.role) >= SHIPPED.roles.index(before.role)
     assert after.train <= before.train
     assert after.needs >= before.needs
@@ -107,3 +107,21 @@ def test_a_purpose_without_basis_refuses_what_needs_one(tmp_path: Path) -> None:
 
 def test_policies_are_frozen() -> None:
     assert Policy.model_config["frozen"]
+
+
+@pytest.mark.parametrize(
+    ("names", "purpose", "days"),
+    [
+        ({"PUBLIC"}, "marketing", 365),
+        ({"PII"}, "marketing", 180),
+        ({"GDPR"}, "marketing", 90),
+        ({"PCI"}, "payment", 7),
+        ({"PUBLIC"}, "ops_monitoring", 14),
+    ],
+)
+def test_the_shortest_rule_says_how_long_and_the_default_only_without_one(
+    names: set[str], purpose: str, days: int
+) -> None:
+    decision = load_policy(POLICY).decide(frozenset(names), purpose)
+
+    assert days * 86_400 == decision.retention_s
