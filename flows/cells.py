@@ -22,7 +22,7 @@ import msgspec
 import structlog
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
-from connectors.recovery import check_store, find_cells
+from connectors.recovery import check_store, find_cells, read_store
 from schemas.errors import ConfigError, TransientError
 
 _log = structlog.get_logger(__name__)
@@ -92,7 +92,8 @@ class Home:
         self.run = data / "run" / flow_id
         self.manifest_file = self.stores / "manifest.json"
         self.lease_file = self.run / "lease.json"
-        self.wish_file = self.run / "wish.json"
+        self.wish_file = self.run / "wish"
+        self.refusal_file = self.run / "wish.refused"
         self.exits_file = self.run / "exits.jsonl"
 
     def store(self, cell: Cell) -> Path:
@@ -120,8 +121,9 @@ class Home:
         replace_file(self.manifest_file, msgspec.json.encode(manifest))
 
     def write_lease(self, lease: Lease) -> None:
-        """Replace the lease as a whole."""
-        replace_file(self.lease_file, msgspec.json.encode(lease))
+        """Replace the lease as a whole, if the disk takes it."""
+        with spared("lease"):
+            replace_file(self.lease_file, msgspec.json.encode(lease))
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
@@ -219,7 +221,19 @@ def owned(home: Home, shape: Manifest) -> Iterator[Manifest]:
 
 
 def _make_stores(home: Home, shape: Manifest) -> None:
-    """Make the stores of a flow that never ran here: without a manifest nothing else counts."""
+    """Make the stores of a flow that never ran here.
+
+    Errors: ConfigError when there is a store with state in it, whose manifest is gone.
+    """
+    for cell in find_cells(home.stores):
+        if read_store(cell.folder).execution >= 0:
+            raise ConfigError(
+                do="read",
+                kind="file",
+                name=home.manifest_file.name,
+                found=f"none beside {cell.folder.name}, which holds state",
+                hint="restore the folder recovery as a whole, or start from an empty data folder",
+            )
     for number in range(shape.cells):
         folder = home.store(Cell(number, shape.cells))
         shutil.rmtree(folder, ignore_errors=True)
@@ -300,5 +314,15 @@ def opened_store(
 
 
 def say_error(home: Home, cell: Cell, error: Mapping[str, Any]) -> None:
-    """Leave a note about what ended this cell, for the exit report."""
-    replace_file(home.error_file(cell), msgspec.json.encode(error))
+    """Leave a note about what ended this cell, for the exit report, if the disk takes it."""
+    with spared("error note"):
+        replace_file(home.error_file(cell), msgspec.json.encode(error))
+
+
+@contextmanager
+def spared(what: str) -> Iterator[None]:
+    """Go on without a file that only informs: a full disk must not hide what else went wrong."""
+    try:
+        yield
+    except OSError as err:
+        _log.error("not_written", what=what, error=err.strerror)

@@ -31,6 +31,7 @@ def rescale(name: str, settings: Settings, cells: int) -> str:
         lease = home.read_lease()
         if err.kind != "flow" or lease is None or not lease.children:
             raise
+    home.refusal_file.unlink(missing_ok=True)
     replace_file(home.wish_file, b"%d" % cells)
     return _wait(home, settings, cells)
 
@@ -55,6 +56,14 @@ def _wait(home: Home, settings: Settings, cells: int) -> str:
     limit_s = settings.drain_s_max + _START_S_MAX
     deadline_s = time.monotonic() + limit_s
     while time.monotonic() < deadline_s:
+        if home.refusal_file.exists():
+            raise TransientError(
+                do="rescale",
+                kind="flow",
+                name=home.flow_id,
+                found=home.refusal_file.read_text(),
+                hint="it goes on as it was",
+            )
         lease = home.read_lease()
         granted = not home.wish_file.exists()
         if granted and lease is not None and lease.cells == cells and lease.state == "running":

@@ -23,7 +23,7 @@ import structlog
 
 from connectors.crash import arm
 from connectors.embedded import leash
-from flows.cells import Cell, Home, Lease, Manifest, owned
+from flows.cells import Cell, Home, Lease, Manifest, owned, replace_file, spared
 from flows.redistribute import redistribute
 from flows.run import shape_of
 from flows.settings import PREFIX, Settings, child_environment, given_variables
@@ -35,6 +35,7 @@ _log = structlog.get_logger(__name__)
 _LOOK_S: Final = 0.1
 _FIRST_PAUSE_S: Final = 0.5
 _DEATHS_OF_S: Final = 600.0
+_HEALTHY_S: Final = 120.0
 _HUNG_FACTOR: Final = 1.5
 _KILL_MARGIN_S: Final = 5.0
 _SIGNAL_CODES: Final = 128
@@ -50,6 +51,7 @@ class Seat:
         self.failures = 0
         self.sign_ns = 0
         self.seen_s = now_s
+        self.started_s = now_s
 
     @property
     def runs(self) -> bool:
@@ -99,12 +101,15 @@ class Supervisor:
                 self._look_after()
                 self._grant_wish()
                 time.sleep(_LOOK_S)
-            self._drain("draining")
+            worst = self._drain("draining")
         except BaseException:
             self._drain("draining")
             raise
         finally:
             self._say_lease("stopped")
+        if worst:
+            cell = self._seats[0].cell
+            raise _given_up(TransientError, cell, f"exit code {worst} when told to stop")
 
     def _start_due(self) -> None:
         started = False
@@ -132,6 +137,7 @@ class Supervisor:
             start_new_session=True,
         )
         seat.sign_ns, seat.seen_s = 0, self._steady_s()
+        seat.started_s = seat.seen_s
         _log.info("cell_started", cell=cell.number, generation=manifest.generation)
 
     def _look_after(self) -> None:
@@ -152,7 +158,9 @@ class Supervisor:
         except FileNotFoundError:
             sign_ns = 0
         if sign_ns != seat.sign_ns:
-            seat.sign_ns, seat.seen_s, seat.failures = sign_ns, self._steady_s(), 0
+            seat.sign_ns, seat.seen_s = sign_ns, self._steady_s()
+            if seat.seen_s - seat.started_s > _HEALTHY_S:
+                seat.failures = 0
         return self._steady_s() - seat.seen_s > self._settings.watchdog_s * _HUNG_FACTOR
 
     def _note_death(self, seat: Seat, code: int) -> None:
@@ -189,7 +197,7 @@ class Supervisor:
             "signal": _signal_of(code),
             "error": error,
         }
-        with self._home.exits_file.open("ab") as out:
+        with spared("exit report"), self._home.exits_file.open("ab") as out:
             out.write(msgspec.json.encode(entry) + b"\n")
         level = _log.info if code == 0 else _log.error
         level("cell_ended", cell=seat.cell.number, code=entry["code"], error=error)
@@ -203,7 +211,12 @@ class Supervisor:
         try:
             if wish != self._manifest.cells:
                 self._rescale(wish)
-        finally:
+        except AirsideError as err:
+            # Nothing has changed: the cells go on as they were.
+            _log.error("rescale_refused", cells=wish, error=str(err))
+            replace_file(self._home.refusal_file, str(err).encode())
+            self._start_due()
+        if read_wish(self._home) == wish:
             self._home.wish_file.unlink(missing_ok=True)
 
     def _rescale(self, cells: int) -> None:
@@ -214,8 +227,12 @@ class Supervisor:
         self._seats = self._make_seats()
         _log.info("rescaled", cells=cells, generation=self._manifest.generation)
 
-    def _drain(self, state: str) -> None:
-        """Tell all cells to stop, and wait until they have; who does not in time is killed."""
+    def _drain(self, state: str) -> int:
+        """Tell all cells to stop, and wait until they have; who does not in time is killed.
+
+        Shapes: the greatest exit code, 0 when all drained.
+        """
+        worst = 0
         for seat in self._seats:
             if seat.process is not None:
                 seat.process.terminate()
@@ -231,6 +248,8 @@ class Supervisor:
                 code = seat.process.wait()
             self._say_exit(seat, code)
             seat.process = None
+            worst = max(worst, abs(code))
+        return worst
 
     def _say_lease(self, state: str) -> None:
         children = {

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from bytewax.inputs import StatefulSourcePartition
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, read_metadata
@@ -22,6 +29,7 @@ from connectors.kafka.lane_state import (
     missing_topic,
     offset_gone,
     read_state,
+    silent_partition,
     unreadable_partition,
 )
 from connectors.kafka.order import OrderLog
@@ -41,6 +49,7 @@ _log = structlog.get_logger(__name__)
 _IDLE: Final = timedelta(milliseconds=10)
 _LOOK_EVERY_S: Final = 0.5
 _TABLE_REST_S: Final = 0.25
+_TRIES_MAX: Final = 3
 _RETENTION: Final = frozenset(
     (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its name
 )
@@ -91,7 +100,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             return None
         self._assign(tables, from_beginning=True)
         streams = [place for place in resumption.wanted if place not in tables]
-        self._check_resumed(streams)
+        self._check_resumed([*tables, *streams])
         self._assign(streams)
         return resumption
 
@@ -141,9 +150,17 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def _table_ends(self) -> dict[Place, int]:
         ends = {}
         for place in self._tables():
-            part = TopicPartition(*place)
-            _, ends[place] = self._consumer.get_watermark_offsets(part, timeout=10.0)
+            ends[place] = self._end_of(place)
         return ends
+
+    def _end_of(self, place: Place) -> int:
+        for left in reversed(range(_TRIES_MAX)):
+            try:
+                return self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10.0)[1]
+            except KafkaException as err:
+                if not left:
+                    raise silent_partition(place, err.args[0].name()) from None
+        return 0
 
     def _start_streams(self) -> None:
         self._loading = False
@@ -156,10 +173,8 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def _check_resumed(self, places: Iterable[Place]) -> None:
         """Some brokers wait for ever at an offset that they never had; an empty topic shows it."""
         for place in places:
-            if self._reach.next_of(place) > 0:
-                _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10.0)
-                if end == 0:
-                    raise offset_gone(place, self._reach.next_of(place))
+            if self._reach.next_of(place) > 0 and self._end_of(place) == 0:
+                raise offset_gone(place, self._reach.next_of(place))
 
     @tells("read_lanes")
     def next_batch(self) -> list[tuple[str, RawBlock]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from schemas.errors import ConfigError, PermanentError
+from schemas.errors import ConfigError, PermanentError, TransientError
 
 Place = tuple[str, int]
 
@@ -90,4 +90,15 @@ def offset_gone(place: Place, offset: int) -> PermanentError:
         expected="retention longer than any stop, and topics that are never made anew",
         hint="messages may be lost: raise retention.ms, then start from an empty data folder; "
         "the embedded broker forgets everything when it stops",
+    )
+
+
+def silent_partition(place: Place, error: str) -> TransientError:
+    """Kafka did not say where a partition ends."""
+    return TransientError(
+        do="ask for",
+        kind="end of partition",
+        name=f"{place[0]}/{place[1]}",
+        found=f"Kafka error {error}, several times",
+        hint="see the broker's log; nothing is lost, and the next start goes on",
     )

@@ -77,6 +77,8 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
             "queued.max.messages.kbytes": queue_kbytes_max,
+            # By default 100,000 a partition: the bound in kilobytes does not count headers.
+            "queued.min.messages": 2_000,
             "fetch.queue.backoff.ms": 2,
             "fetch.wait.max.ms": 50,
             "fetch.error.backoff.ms": 200,

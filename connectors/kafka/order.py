@@ -19,10 +19,13 @@ from typing import Final
 
 import msgspec
 import numpy as np
+import structlog
 
 from connectors.kafka.lane_state import Place
 from schemas.blocks import RawBlock
 from schemas.errors import PermanentError, TransientError
+
+_log = structlog.get_logger(__name__)
 
 VERSION: Final = 1
 
@@ -87,10 +90,17 @@ class OrderLog:
         self._used = True
 
     def _append(self, line: _Beginning | Given) -> None:
+        """Write a whole line, or none: half of one would spoil the next."""
+        text = msgspec.json.encode(line) + b"\n"
         try:
-            os.write(self._file, msgspec.json.encode(line) + b"\n")
+            end = os.fstat(self._file).st_size
+            whole = os.write(self._file, text) == len(text)
+            if not whole:
+                os.ftruncate(self._file, end)
         except OSError as err:
             raise _disk_error(self._path, err) from err
+        if not whole:
+            raise _disk_error(self._path, OSError(errno.ENOSPC, ""))
         self._dirty = True
 
     def sync(self) -> None:
@@ -113,7 +123,10 @@ class OrderLog:
         self.close()
         fresh = self._path.with_suffix(".new")
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC
-        self._file = os.open(fresh, flags, 0o644)
+        try:
+            self._file = os.open(fresh, flags, 0o644)
+        except OSError as err:
+            raise _disk_error(self._path, err) from err
         self._append(_beginning(offsets))
         for given in self.pending:
             self._append(given)
@@ -154,6 +167,9 @@ def _pending(path: Path, offsets: Mapping[Place, int]) -> list[Given]:
         if at == offsets:
             return entries[count:]
         at.update(((given.topic, run.partition), run.last + 1) for run in given.runs)
+    if entries and at != offsets:
+        # A folder that was put together from copies of different times.
+        _log.error("order_log_of_another_time", file=path.name, blocks=len(entries))
     return []
 
 

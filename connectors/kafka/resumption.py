@@ -10,14 +10,14 @@ import structlog
 from confluent_kafka import Message
 
 from connectors.kafka.columns import to_block, to_blocks
-from connectors.kafka.lane_state import Place
+from connectors.kafka.lane_state import Place, offset_gone
 from connectors.kafka.order import Given, Run
 from schemas.blocks import RawBlock
 from schemas.errors import PermanentError
 
 _log = structlog.get_logger(__name__)
 
-_STUCK_S_MAX: Final = 60.0
+_STUCK_S_MAX: Final = 15.0
 
 
 class Resumption:
@@ -101,7 +101,11 @@ class Resumption:
 
     def repeat(self, now_s: float) -> RawBlock | None:
         """The next pending block, if all of its messages are there."""
-        if self._left or not self._pending:
+        if self._left:
+            if now_s - self._moved_s > _STUCK_S_MAX:
+                self._refuse_if_shorter()
+            return None
+        if not self._pending:
             return None
         given = self._pending[0]
         if not all(self._is_there(given.topic, run) for run in given.runs):
@@ -132,6 +136,12 @@ class Resumption:
         held = self.held.get((topic, run.partition), deque())
         while held and (held[0].offset() or 0) <= run.last:
             yield held.popleft()
+
+    def _refuse_if_shorter(self) -> None:
+        """A table that ends before the offset to which it was read is not the table it was."""
+        for place, end in self._left.items():
+            if self._ends.get(place, end) < end:
+                raise offset_gone(place, end)
 
     def _refuse_if_gone(self, given: Given) -> None:
         for run in given.runs:

@@ -119,6 +119,9 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
             for number in range(self._lane, len(topics[topic].partitions), sink.lanes)
         ]
         found = self._call("read", lambda left_s: self._reader.committed(places, timeout=left_s))
+        for part in found:
+            if part.error is not None:
+                raise self._refused("read", part.error)
         return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
     @tells("publish_records")

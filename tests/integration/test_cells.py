@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from connectors.embedded.clickhouse import EmbeddedClickHouse
-from flows.cells import Home, Lease
+from flows.cells import Home, Lease, replace_file
 from tests.ingest_process import WAIT_S_MAX
 from tests.integration.test_ingest import Rig, assert_all_right
 from tests.services import Breakable
@@ -74,6 +74,8 @@ def rig(breakable_kafka: Breakable, tmp_path: Path) -> Iterator[CellRig]:
 def test_cells_share_the_work_and_stop_together(rig: CellRig) -> None:
     rig.send(rig.world(12_000))
     rig.start(3)
+    replace_file(rig.home.wish_file, b"99")
+    rig.ingest.wait_for('"event": "rescale_refused"', 1)
     rig.wait()
 
     assert 0 == rig.ingest.stop()

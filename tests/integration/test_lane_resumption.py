@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.blocks import RawBlock
+from schemas.errors import PermanentError
 from tests.integration.test_lanes import Topics, open_lane, read, source
 from tests.services import KafkaService
 
@@ -129,6 +130,26 @@ def test_without_the_notes_the_same_crash_cuts_other_blocks(
     _, blocks = story.again(story.saved, 10 + 55 + 25)
 
     assert looks(story.doubtful) != looks(split(blocks, 10)[1])[: len(story.doubtful)]
+
+
+def test_a_table_that_is_shorter_than_it_was_stops_the_lane(
+    topics: Topics, closing: ExitStack, tmp_path: Path
+) -> None:
+    """Silence would be worse: the lane would never come to its streams."""
+    topics.send(topics.table, 8)
+    saved = {"version": 2, "next": {(topics.table, 0): 40}}
+    part = open_lane(closing, source(topics, order_folder=tmp_path), 0, saved)
+
+    with pytest.raises(PermanentError, match="at offset 40: found that offset is gone"):
+        read(part, 100)
+
+
+def test_a_table_that_was_made_anew_stops_the_lane_at_once(
+    topics: Topics, closing: ExitStack
+) -> None:
+    saved = {"version": 2, "next": {(topics.table, 0): 40}}
+    with pytest.raises(PermanentError, match="that offset is gone"):
+        open_lane(closing, source(topics), 0, saved)
 
 
 def test_notes_of_another_time_are_not_used(

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
+from bytewax.recovery import init_db_dir
 
-from flows.cells import Cell, Home, Manifest, locked, opened_store, owned, replace_file
+from connectors.recovery import read_store
+from connectors.recovery_write import write_store
+from flows.cells import (
+    RECOVERY_PARTS,
+    Cell,
+    Home,
+    Lease,
+    Manifest,
+    locked,
+    opened_store,
+    owned,
+    replace_file,
+    say_error,
+)
 from schemas.errors import AirsideError, ConfigError, TransientError
 
 SHAPE = Manifest("ingest", 4, ("read", "write"), 2)
+
+
+def write_empty(folder: Path) -> None:
+    """What a crash may leave of a first start: a store in which nothing ever ran."""
+    folder.mkdir(parents=True)
+    init_db_dir(folder, RECOVERY_PARTS)
 
 
 @pytest.fixture
@@ -84,14 +105,29 @@ def test_a_store_that_is_gone_is_not_made_anew(home: Home) -> None:
 
 
 def test_a_crash_while_stores_are_made_leaves_nothing_that_counts(home: Home) -> None:
-    half = home.store(Cell(0, 2))
-    half.mkdir(parents=True)
-    (half / "part-0.sqlite3").write_bytes(b"half")
+    write_empty(home.store(Cell(0, 2)))
     with (
         owned(home, SHAPE) as manifest,
-        opened_store(home, Cell(0, 2), generation=manifest.generation),
+        opened_store(home, Cell(1, 2), generation=manifest.generation),
     ):
-        assert b"half" != (half / "part-0.sqlite3").read_bytes()
+        assert 1 == manifest.generation
+
+
+def test_a_manifest_that_is_lost_takes_no_state_with_it(home: Home) -> None:
+    kept = home.store(Cell(0, 1))
+    write_store(kept, {("ingest.pass_gate", "000"): pickle.dumps(b"state")})
+    with pytest.raises(ConfigError, match="restore the folder recovery"), owned(home, SHAPE):
+        pass
+
+    assert 1 == len(read_store(kept).states)
+
+
+def test_a_disk_that_takes_no_note_hides_nothing(home: Home) -> None:
+    home.run.parent.mkdir(parents=True)
+    home.run.write_text("in the way of a folder")
+
+    say_error(home, Cell(), {"error": "the first"})
+    home.write_lease(Lease(1, 1, 1, "running", {}))
 
 
 @pytest.mark.parametrize(("wait_s_max", "family"), [(0.0, ConfigError), (0.3, TransientError)])
