@@ -31,6 +31,7 @@ _log = structlog.get_logger(__name__)
 
 _POLL_S: Final = 0.05
 _STEP_S: Final = 5.0
+_REPEATS_MAX: Final = 4
 # A group's coordinator is chosen when the group is first asked for; until then reads say so.
 _PASSING: Final = frozenset(
     (
@@ -39,6 +40,10 @@ _PASSING: Final = frozenset(
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     )
 )
+
+
+class _AbortedError(TransientError):
+    """The transaction cannot be committed any more, but another one can."""
 
 
 class TransactionalSink(LaneSink[list[OutRecord]]):
@@ -108,6 +113,8 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         self._call("open", self._producer.init_transactions)
         self._mark = self._read_mark(sink)
         self._reach: dict[tuple[str, int], int] = {}
+        self._taken: list[OutRecord] = []
+        self._spoilt = False
         self._open = False
 
     def _read_mark(self, sink: TransactionalSink) -> dict[tuple[str, int], int]:
@@ -132,7 +139,9 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
             for record in records:
                 if self._is_new(record):
                     self._begin()
-                    self._produce(record)
+                    self._taken.append(record)
+                    if not self._spoilt:
+                        self._produce(record)
                     counts[record.topic] += 1
         self._producer.poll(0)
         for topic, count in counts.items():
@@ -164,7 +173,11 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
                 if time.monotonic() > deadline_s:
                     raise self._late("write", "no room in its queue") from None
             except KafkaException as err:
-                raise self._refused("write", err.args[0]) from None
+                if err.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - its name
+                    raise self._refused("write", err.args[0]) from None
+                # The transaction has failed already: it is aborted and repeated at its end.
+                self._spoilt = True
+                return
             else:
                 return
 
@@ -173,19 +186,44 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         """End an epoch: its records and the watermark are committed together, or this raises."""
         if self._open:
             crash_point("before_sink_commit")
-            offsets = [TopicPartition(*place, offset) for place, offset in self._reach.items()]
-            group = self._reader.consumer_group_metadata()
-            send = self._producer.send_offsets_to_transaction
-            self._call("commit", lambda left_s: send(offsets, group, left_s))
-            crash_point("between_offsets_and_commit")
-            # A commit waits for all deliveries first; one that failed makes it fail.
-            self._call("commit", self._producer.commit_transaction)
+            for left in reversed(range(_REPEATS_MAX)):
+                if not self._spoilt and self._committed(may_repeat=left > 0):
+                    break
+                if not left:
+                    raise self._late("commit", "transactions that had to be aborted")
+                self._repeat()
             self._open = False
+            self._taken = []
             crash_point("after_sink_commit")
         self._mark.update(self._reach)
         self._reach = {}
         self._outage.seen()
         EPOCHS.labels(str(self._lane)).inc()
+
+    def _committed(self, *, may_repeat: bool) -> bool:
+        """Commit; False when Kafka says that this transaction has to be aborted."""
+        offsets = [TopicPartition(*place, offset) for place, offset in self._reach.items()]
+        group = self._reader.consumer_group_metadata()
+        send = self._producer.send_offsets_to_transaction
+        try:
+            self._call("commit", lambda left_s: send(offsets, group, left_s))
+            crash_point("between_offsets_and_commit")
+            # A commit waits for all deliveries first; one that failed makes it fail.
+            self._call("commit", self._producer.commit_transaction)
+        except _AbortedError:
+            if may_repeat:
+                return False
+            raise
+        return True
+
+    def _repeat(self) -> None:
+        """Abort, and write the epoch's records again: a broker that restarted may ask for it."""
+        _log.warning("transaction_repeated", lane=self._lane, records=len(self._taken))
+        self._call("abort", self._producer.abort_transaction)
+        self._call("begin", lambda _: self._producer.begin_transaction())
+        self._spoilt = False
+        for record in self._taken:
+            self._produce(record)
 
     def close(self) -> None:
         """Give up an open transaction; its epoch is repeated at the next start."""
@@ -204,6 +242,8 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
                 return call(_STEP_S)
             except KafkaException as err:
                 error = err.args[0]
+                if error.txn_requires_abort() and what == "commit":
+                    raise self._aborted(error) from None
                 if not error.retriable() and error.code() not in _PASSING:
                     raise self._refused(what, error) from None
                 if time.monotonic() > deadline_s:
@@ -229,6 +269,15 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
             hint="nothing is lost or doubled: the epoch is repeated at the next start; another "
             "instance with the same AIRSIDE_NODE would cause this, too, and so would an epoch "
             "longer than AIRSIDE_KAFKA__TRANSACTION_S_MAX",
+        )
+
+    def _aborted(self, error: KafkaError) -> _AbortedError:
+        return _AbortedError(
+            do="commit",
+            kind="transaction of lane",
+            name=str(self._lane),
+            found=f"Kafka error {error.name()}, {_REPEATS_MAX} times",
+            hint="nothing is lost or doubled: the epoch is repeated at the next start",
         )
 
     def _late(self, what: str, found: str) -> TransientError:

@@ -138,7 +138,7 @@ class Bursts:
             time_ms=at_ms,
             journey=f"jny-{name}",
             subject=person if personal else "",
-            key=person.encode(),
+            key=person.encode() if personal else f"chs-{name}".encode(),
             cause="",
             body=body,
             extras=(("x-remark", f"{CANARY}{name}".encode()),) if personal else (),

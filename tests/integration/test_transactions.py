@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
 from schemas.blocks import Origin, OutRecord
@@ -184,3 +185,42 @@ def test_a_transaction_may_stay_open_for_longer_than_a_step_may_take(place: Plac
     part.snapshot()
 
     assert list(range(5)) == place.committed()
+
+
+class Aborting:
+    """A producer whose first commits have to be aborted, as after a broker's restart."""
+
+    def __init__(self, producer: Any, times: int) -> None:
+        self._producer = producer
+        self.left = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def commit_transaction(self, timeout: float) -> None:
+        if self.left:
+            self.left -= 1
+            code = KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER
+            raise KafkaException(KafkaError(code, "", False, False, True))
+        self._producer.commit_transaction(timeout)
+
+
+def test_a_transaction_that_has_to_be_aborted_is_written_again(place: Place) -> None:
+    part = place.open()
+    part._producer = Aborting(part._producer, 2)  # type: ignore[assignment] # stands for it
+    part.write_batch([place.records(range(5))])
+    part.snapshot()
+    part.write_batch([place.records(range(5, 8))])
+    part.snapshot()
+
+    assert list(range(8)) == place.committed()
+
+
+def test_a_transaction_is_not_written_again_without_end(place: Place) -> None:
+    part = place.open()
+    part._producer = Aborting(part._producer, 99)  # type: ignore[assignment] # stands for it
+    part.write_batch([place.records(range(5))])
+    with pytest.raises(TransientError, match="OUT_OF_ORDER_SEQUENCE_NUMBER, 4 times"):
+        part.snapshot()
+
+    assert [] == place.committed()
