@@ -53,7 +53,7 @@ def test_a_late_profile_lowers_no_cell_that_was_freed() -> None:
 
 @pytest.mark.parametrize(
     ("classes", "purpose", "days"),
-    [("GDPR,PII", "order_update", 30), ("PII", "ops_monitoring", 14), ("PCI", "payment", 7)],
+    [("GDPR,PII", "order_update", 90), ("PII", "ops_monitoring", 14), ("PCI", "payment", 7)],
 )
 def test_a_record_whose_retention_is_over_is_refused_and_not_lost(
     classes: str, purpose: str, days: int
