@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--generations", type=int, default=100, help="killed ones of a campaign")
     parser.add_argument("--seed", type=int, default=1, help="the first seed of campaign and soak")
     parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.what not in ("campaign", "soak"):
+        try:
+            int(options.what)
+        except ValueError:
+            parser.error("SEED: expected a whole number, `campaign` or `soak`")
+    return options
 
 
 def cells_of(options: argparse.Namespace, seed: int) -> int:
@@ -72,8 +79,15 @@ def one_run(plan: Plan, keep: Path | None) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="airside-chaos-") as made:
         folder = keep / str(plan.seed) if keep else Path(made)
         folder.mkdir(parents=True, exist_ok=not keep)  # an older run's state is no beginning
-        with real_kafka_node(kind, folder / "kafka") as node:
-            return run(plan, folder, node)
+        try:
+            with real_kafka_node(kind, folder / "kafka") as node:
+                return run(plan, folder, node)
+        except AirsideError:
+            raise
+        except Exception as err:  # noqa: BLE001 - the outermost frame: a run ends with a line
+            traceback.print_exc()
+            what = f"crashed: suite: {type(err).__name__}"
+            return Verdict(plan.seed, plan.cells, violations={"crashed": 1}, sentences=[what])
 
 
 def tell(words: str) -> None:

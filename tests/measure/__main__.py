@@ -27,12 +27,14 @@ from flows.cells import Cell, Home
 from flows.ingest import make_gate, read_policy
 from flows.settings import Settings
 from schemas.rollup import Dimensions
+from tests.ingest_process import decided
 from tests.integration.test_ingest import Rig
 from tests.services_kafka import KafkaNode
 
 LANES: Final = 4
 LOOK_S: Final = 0.02
 START_S_MAX: Final = 300.0
+REST_S_MAX: Final = 120.0
 HISTOGRAM: Final = re.compile(r'airside_epoch_stall_seconds_(sum|count)\{lane="\d+"\} ([0-9.e+-]+)')
 
 
@@ -137,6 +139,18 @@ def resident_mb(pid: int) -> float:
     return int(found[1]) / 1_024
 
 
+def catch_up(rig: Rig, samples: list[float]) -> None:
+    """Wait until everything is decided, as long as something still is now and then."""
+    found, moved_s = 0, time.monotonic()
+    while found < rig.truth.total:
+        before, found = found, decided(rig.client)
+        moved_s = time.monotonic() if found > before else moved_s
+        assert time.monotonic() - moved_s < REST_S_MAX, f"{found} of {rig.truth.total} decided"
+        assert rig.ingest.is_running(), rig.ingest.words()[-2_000:]
+        samples.append(resident_mb(rig.ingest.pid))
+        time.sleep(2)
+
+
 def measure_outage(minutes: float, rate: int) -> None:
     """Memory of a worker while ClickHouse refuses everything, and the numbers afterwards."""
     seconds = int(minutes * 60)
@@ -156,7 +170,7 @@ def measure_outage(minutes: float, rate: int) -> None:
                 samples.append(resident_mb(rig.ingest.pid))
                 time.sleep(2)
             rig.fault("none")
-        rig.wait()
+        catch_up(rig, samples)
         assert rig.ingest.stop() == 0
         report = rig.verify()
         say(
@@ -181,7 +195,7 @@ def main() -> None:
     stall.add_argument("--seconds", type=int, default=40)
     outage = some.add_parser("outage")
     outage.add_argument("--minutes", type=float, default=10.0)
-    outage.add_argument("--rate", type=int, default=500)
+    outage.add_argument("--rate", type=int, default=300)
     options = parser.parse_args()
     if options.what == "restart":
         for entries in options.entries:
