@@ -64,7 +64,7 @@ def cells_of(options: argparse.Namespace, seed: int) -> int:
     return Random(seed).randrange(4) if options.cells is None else options.cells
 
 
-def one_run(plan: Plan, keep: Path | None) -> Verdict:
+def on_kafka(plan: Plan, keep: Path | None) -> Verdict:
     """One run on a Kafka of its own, which ends with it.
 
     Errors: ConfigError without a Kafka.
@@ -79,15 +79,23 @@ def one_run(plan: Plan, keep: Path | None) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="airside-chaos-") as made:
         folder = keep / str(plan.seed) if keep else Path(made)
         folder.mkdir(parents=True, exist_ok=not keep)  # an older run's state is no beginning
-        try:
-            with real_kafka_node(kind, folder / "kafka") as node:
-                return run(plan, folder, node)
-        except AirsideError:
-            raise
-        except Exception as err:  # noqa: BLE001 - the outermost frame: a run ends with a line
-            traceback.print_exc()
-            what = f"crashed: suite: {type(err).__name__}"
-            return Verdict(plan.seed, plan.cells, violations={"crashed": 1}, sentences=[what])
+        with real_kafka_node(kind, folder / "kafka") as node:
+            return run(plan, folder, node)
+
+
+def one_run(plan: Plan, keep: Path | None) -> Verdict:
+    """One run; one that breaks off, whatever the reason, has a verdict, too.
+
+    Errors: those of ours, which say in a line why there was no run.
+    """
+    try:
+        return on_kafka(plan, keep)
+    except AirsideError:
+        raise
+    except Exception as err:  # noqa: BLE001 - the outermost frame, and its line is the last
+        traceback.print_exc()
+        what = f"crashed: suite: {type(err).__name__}"
+        return Verdict(plan.seed, plan.cells, violations={"crashed": 1}, sentences=[what])
 
 
 def tell(words: str) -> None:

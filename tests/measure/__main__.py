@@ -35,7 +35,8 @@ LANES: Final = 4
 LOOK_S: Final = 0.02
 START_S_MAX: Final = 300.0
 REST_S_MAX: Final = 120.0
-HISTOGRAM: Final = re.compile(r'airside_epoch_stall_seconds_(sum|count)\{lane="\d+"\} ([0-9.e+-]+)')
+STALLED: Final = re.compile(r'airside_epoch_stall_seconds_(sum|count)\{lane="\d+"\} ([0-9.e+-]+)')
+WRITTEN: Final = re.compile(r'airside_write_seconds_sum\{table="(\w+)"\} ([0-9.e+-]+)')
 
 
 @contextmanager
@@ -119,7 +120,7 @@ def measure_stall(rate: int, seconds: int) -> None:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         found: dict[str, float] = {"sum": 0.0, "count": 0.0}
-        for part, value in HISTOGRAM.findall(text):
+        for part, value in STALLED.findall(text):
             found[part] += float(value)
         assert rig.ingest.stop() == 0
         report = rig.verify()
@@ -129,6 +130,10 @@ def measure_stall(rate: int, seconds: int) -> None:
             rate=rate,
             epochs=int(found["count"] / LANES),
             mean_ms=round(found["sum"] / found["count"] * 1_000, 1),
+            inserts_ms={
+                table: round(float(seconds) / found["count"] * LANES * 1_000, 1)
+                for table, seconds in WRITTEN.findall(text)
+            },
         )
 
 
