@@ -21,6 +21,7 @@ from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES
 from schemas.events.ticket_contract import TicketContract
 from schemas.events_page import write_page
+from schemas.observed import OBSERVED, ObservedOutcome
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -39,6 +40,7 @@ def build_contract(name: str, model: type[BaseModel]) -> dict[str, Any]:
 def build_contracts() -> dict[str, dict[str, Any]]:
     """Make all contracts: one per event type, and the ticket's."""
     found = {kind.name: build_contract(kind.name, kind.model) for kind in EVENT_TYPES.values()}
+    found[OBSERVED] = build_contract(OBSERVED, ObservedOutcome)
     found["ticket.v1"] = build_contract("ticket.v1", TicketContract)
     return found
 
