@@ -115,6 +115,15 @@ class JourneySettings(_Group):
     # results of one person that late touches may still correct; the latest ones stay.
 
 
+class MoneySettings(_Group):
+    """What messages cost, and in which money results are told."""
+
+    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$")
+    # ISO 4217; metrics of money count amounts in it, and no others.
+    costs: dict[str, float] = {}
+    # of one sent message by channel, in minor units of that currency, as JSON: {"sms": 4.5}.
+
+
 class Settings(BaseSettings):
     """Everything a dataflow is told. Errors come from `read_settings`."""
 
@@ -131,6 +140,7 @@ class Settings(BaseSettings):
     time: TimeSettings = TimeSettings()  # type: ignore[call-arg] # all have defaults
     limit: LimitSettings = LimitSettings()  # type: ignore[call-arg] # all have defaults
     journey: JourneySettings = JourneySettings()  # type: ignore[call-arg] # all have defaults
+    money: MoneySettings = MoneySettings()  # type: ignore[call-arg] # all have defaults
     policy: Path | None = None
     # the policy file; the one that comes with Airside when not set.
     data: Path = Path(".airside")
