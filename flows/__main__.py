@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from flows import commands
-from flows.evaluate.command import add_evaluate
 from flows.catalog import FLOWS
+from flows.evaluate.command import add_evaluate
 from flows.log import set_up_log
 from schemas.errors import AirsideError, ConfigError
 from schemas.policy import SPAN, seconds_of
