@@ -16,7 +16,6 @@ from flows.simulate.expected import (
     OutcomeLine,
     expect,
     expect_outcomes,
-    happening_of,
     outcome_told,
     row_told,
 )
@@ -107,16 +106,7 @@ class JourneyRun(MemoryRun):
 
     def happenings(self) -> dict[str, list[Happening]]:
         """What truly happened, by journey."""
-        told: dict[str, list[Happening]] = defaultdict(list)
-        for message, _, _ in self.sent:
-            if message.event is None:
-                continue
-            headers = [value for name, value in message.headers if name == "ce_datahops"]
-            hops = (headers[0] or b"").count(b">") + 1 if headers else 0
-            happening = happening_of(message.event, hops)
-            if happening is not None:
-                told[message.event.journey].append(happening)
-        return told
+        return self.truth.journeys
 
     def wanted(self) -> dict[str, Expected]:
         return {journey: expect(found) for journey, found in self.happenings().items()}

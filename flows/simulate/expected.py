@@ -212,6 +212,9 @@ _SHARED: Final = frozenset(
     for word in ("accepted", "declined", "registered", "payment_received", "refunded", "converted")
 )
 
+OBSERVED_ACTS: Final = frozenset(act.removesuffix("_by_machine") for act in (*_DIRECT, *_SHARED))
+"""Acts that learners are told of, as they stand in event types."""
+
 OutcomeLine = tuple[str, int, str, str, int, str, str, str, str, float, int]
 """Kind, time, journey, campaign, amount, currency, model, journey and campaign that it is put
 down to, weight, touches."""
