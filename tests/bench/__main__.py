@@ -30,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", default="ABC", help="some of A, B, C")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas between")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--run-s-max", type=float, default=900, help="seconds for one run")
     parser.set_defaults(act=compare)
     some = parser.add_subparsers(dest="what", metavar="WHAT")
     keep = some.add_parser("keep", help="fill the topic and hold the stage until Ctrl-C")
@@ -58,7 +59,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     """The peers and us, the same jobs."""
     systems = [name for name in SYSTEMS if name in options.systems.split(",")]
     with staged(options) as stage:
-        comparison = Comparison(stage, cache=options.cache)
+        comparison = Comparison(stage, cache=options.cache, run_s_max=options.run_s_max)
         comparison.play(systems=systems, jobs=options.jobs, rounds=options.rounds)
         comparison.show()
         return comparison.as_json()

@@ -73,7 +73,7 @@ def run_once(
     lines = [line for line in ended.stdout.splitlines() if line.startswith(MARK)]
     if not lines:
         words = (ended.stderr.strip().splitlines() or ["no words"])[-1][:WORDS_MAX]
-        raise AbsentError(f"ended job {job} with status {ended.returncode}: {words}")
+        raise AbsentError(f"ended with status {ended.returncode}: {words}")
     told = json.loads(lines[-1].removeprefix(MARK))
     run = Run(system, job, counts=told["counts"], versions=told["versions"], **told["measured"])
     check(run, stage)
@@ -109,12 +109,23 @@ def _doors(expected: dict[str, Any]) -> dict[str, int]:
 class Comparison:
     """Rounds of runs; a system that fails is left out from then on, with the reason."""
 
-    def __init__(self, stage: Stage, *, cache: Path) -> None:
+    def __init__(self, stage: Stage, *, cache: Path, run_s_max: float = RUN_S_MAX) -> None:
         self._stage = stage
         self._cache = cache
+        self._run_s_max = run_s_max
         self.messages = sum(_doors(stage.expected).values())
         self.runs: list[list[Run]] = []
-        self.skipped: dict[str, str] = {}
+        self._failed: dict[tuple[str, str], str] = {}
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Why systems are absent, or absent from some jobs."""
+        found: dict[str, list[str]] = {}
+        for (system, _), reason in self._failed.items():
+            reasons = found.setdefault(system, [])
+            if reason not in reasons:
+                reasons.append(reason)
+        return {system: "; ".join(reasons) for system, reasons in found.items()}
 
     def play(self, *, systems: Sequence[str], jobs: Iterable[str], rounds: int) -> None:
         """Every system once for each job in each round, the raw loop before each job."""
@@ -123,14 +134,14 @@ class Comparison:
             self.runs.append(played)
             for job in jobs:
                 for system in systems:
-                    if system not in self.skipped:
+                    if (system, job) not in self._failed:
                         self._play_one(system, job, number, played)
 
     def _play_one(self, system: str, job: str, number: int, played: list[Run]) -> None:
         try:
-            run = run_once(self._stage, system, job, cache=self._cache)
+            run = run_once(self._stage, system, job, cache=self._cache, run_s_max=self._run_s_max)
         except AbsentError as err:
-            self.skipped[system] = str(err)
+            self._failed[system, job] = str(err)
             say(f"round {number} {job} {system}: left out: {err}")
             return
         played.append(run)
@@ -190,7 +201,8 @@ class Comparison:
     def show(self) -> None:
         """The table of medians, for a person."""
         table = Table(title=f"{self.messages:,} messages, medians of {len(self.runs)} rounds")
-        ours = [name for name in OURS if name not in self.skipped]
+        played = {system for _, system in self.figures()}
+        ours = [name for name in OURS if name in played]
         heads = ("job", "system", "CPU us each", "CPU spread", "wall /s", "peak MB", "x raw")
         for head in (*heads, *(f"{name} is x" for name in ours)):
             table.add_column(head, justify="left" if head in heads[:2] else "right")

@@ -28,7 +28,7 @@ def interpreter_of(peer: str, cache: Path) -> Path:
     """
     pins = PINS / f"{peer}.txt"
     mark = hashlib.sha256(pins.read_bytes()).hexdigest()[:12]
-    place = cache / f"{peer}-{mark}"
+    place = cache.absolute() / f"{peer}-{mark}"
     python = place / "bin" / "python"
     done = place / "complete"
     if done.exists():
