@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +18,8 @@ class RawBlock(msgspec.Struct, gc=False):
     Units: timestamps (of the Kafka record) and `received_ms` in milliseconds since 1970 UTC.
     Shapes: all columns have the same length; offsets rise within a partition. `quiet` names the
     partitions (topic, number) of the lane that had nothing more to read for a while; `unread`
-    tells that others were not read at all yet.
+    tells that others were not read at all yet. `headers` may be the memory of a library, where
+    a list is made for each message that somebody asks for.
     """
 
     lane: int
@@ -27,7 +29,7 @@ class RawBlock(msgspec.Struct, gc=False):
     offsets: list[int]
     timestamps: list[int]
     keys: list[bytes | None]
-    headers: list[list[Header] | None]
+    headers: Sequence[list[Header] | None]
     values: list[bytes | None]
     quiet: tuple[tuple[str, int], ...] = ()
     unread: bool = False
