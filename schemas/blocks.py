@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.codes import Door
 from schemas.fates import Refusal
-from schemas.ticket import Header, Ticket
+from schemas.ticket import Header, Label, Ticket
 
 
 class RawBlock(msgspec.Struct, gc=False):
@@ -51,6 +51,36 @@ class CheckedBlock(msgspec.Struct, gc=False):
     glances: dict[int, dict[str, str]]
 
 
+class AcceptedBlock(msgspec.Struct, gc=False):
+    """Accepted events of one block, one column for each part of them: what followers follow.
+
+    Shapes: all columns have the same length. `topic`, `partitions` and `offsets` say where this
+    flow read each event, so they are the origin of what it leads to. Every name of
+    `schemas.events.COLUMNS` can be read on a body. `watermark_ms` is the event time that every
+    partition of the lane has reached, 0 before the first. `gone` are the subjects whose profile
+    was removed. Blocks of the profile topic are given again at each start, before any stream.
+    Units: milliseconds since 1970 UTC; `recorded_ms` is when the event's first record was made.
+    """
+
+    lane: int
+    topic: str
+    received_ms: int
+    watermark_ms: int
+    partitions: list[int]
+    offsets: list[int]
+    labels: list[Label]
+    ids: list[str]
+    times_ms: list[int]
+    recorded_ms: list[int]
+    subjects: list[str]
+    journeys: list[str]
+    causes: list[str]
+    hops: list[str]
+    zones: list[str]
+    bodies: list[Any]
+    gone: list[str] = []
+
+
 class Origin(NamedTuple):
     """Where an output comes from: one input record, and which of its outputs this is."""
 
@@ -83,10 +113,26 @@ class Rows(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """All that one block leads to; `counts` says how many messages left by each (door, code)."""
+    """All that one block leads to; `counts` says how many messages left by each (door, code).
+
+    Shapes: `accepted` is there where somebody follows, and the block had something to follow.
+    """
 
     lane: int
     topic: str
     records: list[OutRecord]
     rows: list[Rows]
     counts: dict[tuple[Door, str], int]
+    accepted: AcceptedBlock | None = None
+
+
+class Followed(NamedTuple):
+    """All that one block leads to in a follower.
+
+    Shapes: `records` belong to the epoch and are published once; `prompt` ones are published at
+    once, with ids that are the same whenever they are made again.
+    """
+
+    records: list[OutRecord]
+    prompt: list[OutRecord]
+    rows: list[Rows]

@@ -91,6 +91,7 @@ TABLES: Final[dict[str, Table]] = {
                 ("event_type", _TEXT),
                 ("campaign", _TEXT),
                 ("channel", _TEXT),
+                ("arm", _TEXT),
                 ("class", _TEXT),
                 ("currency", _TEXT),
                 ("lane", pa.uint16()),
@@ -101,7 +102,7 @@ TABLES: Final[dict[str, Table]] = {
                 ("ver", pa.uint64()),
             ]
         ),
-        key=("w", "event_type", "campaign", "channel", "class", "currency", "lane"),
+        key=("w", "event_type", "campaign", "channel", "class", "currency", "lane", "arm"),
     ),
     "rollup_floors": Table(
         pa.schema([("lane", pa.uint16()), ("floor", _MS), ("ver", pa.uint64())]), key=("lane",)

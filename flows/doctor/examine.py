@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from connectors.clock import Clock, SystemClock
-from flows import ingest
+from flows.catalog import FLOWS
 from flows.doctor import (
     check_clickhouse,
     check_kafka,
@@ -30,8 +30,6 @@ NAMES: Final = (
     *check_clickhouse.NAMES,
     *check_store.NAMES,
 )
-
-FLOWS: Final = {ingest.FLOW_ID: (ingest.TABLES, ingest.STREAMS, ingest.STEP_IDS)}
 
 
 def examine(
@@ -58,7 +56,7 @@ def examine(
 def _look_around(
     flow: str, settings: Settings, policy: Policy | None, clock: Clock
 ) -> list[Finding]:
-    steps = FLOWS[flow][2]
+    steps = FLOWS[flow].step_ids
     kafka, facts = check_kafka.check_kafka(settings, wanted_topics(flow, policy), clock)
     brokers = facts.cluster.brokers if facts else 1
     return [

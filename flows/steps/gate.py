@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from flows.steps.accept import PROFILE_TOPIC, to_follow
 from flows.steps.close_cells import ClosedCells
 from flows.steps.count_fates import RUN, Ledger, Tally
 from flows.steps.deduplicate import Memory, Sight
@@ -31,13 +32,13 @@ from schemas.rollup import MINUTE_MS, Dimensions, bucket_of
 from schemas.ticket import Ticket, hash64
 
 PROFILE_TYPE: Final = "ntf.profile.updated.v1"
-PROFILE_TOPIC: Final = "ntf.profiles.v1"
 REFUSED_PROFILES_MAX: Final = 100_000
 """Profiles that the gate refused and that a re-read must not hold; the oldest go first."""
 
 _columns_of = attrgetter(*COLUMNS)
 _CAMPAIGN: Final = COLUMNS.index("campaign")
 _CHANNEL: Final = COLUMNS.index("channel")
+_ARM: Final = COLUMNS.index("arm")
 _CURRENCY: Final = COLUMNS.index("currency")
 _AMOUNT: Final = COLUMNS.index("amount_minor")
 
@@ -63,10 +64,12 @@ class LaneGate:
     compacted topic at every start.
     Delivery: after a resume the same blocks lead to the same rows and records.
     Errors: PermanentError when a block passes the quarantine limit; nothing of it has left then.
+    `followed`: what was accepted is given on as columns, too, for the steps that follow events.
     """
 
-    def __init__(self, rules: GateRules, publisher: Publisher) -> None:
+    def __init__(self, rules: GateRules, publisher: Publisher, *, followed: bool = False) -> None:
         self._rules = rules
+        self._followed = followed
         self._publisher = publisher
         self._purposes = {name: number for number, name in enumerate(rules.policy.purposes)}
         self._names = list(self._purposes)
@@ -95,6 +98,7 @@ class LaneGate:
         accepted: list[tuple[int, Accepted]] = []
         refused: list[tuple[int, Refused]] = []
         tally: Tally = Counter()
+        held: list[int] = []
         for place, offset in enumerate(raw.offsets):
             where = (raw.topic, raw.partitions[place])
             again = offset < self._next.get(where, 0)
@@ -103,7 +107,8 @@ class LaneGate:
                 self._next[where] = offset + 1
                 if refusal is None:
                     refusal = self._refusal_of(block, place)
-            self._hold_profile(block, place, refusal, again=again)
+            if self._hold_profile(block, place, refusal, again=again):
+                held.append(place)
             if again:
                 continue
             if refusal is None:
@@ -119,6 +124,11 @@ class LaneGate:
         outputs = self._outputs(block, accepted, refused, tally)
         # Last: a cell that this block still changed may be freed now, but not before.
         self._move_on(raw)
+        if self._followed:
+            zones = {place: event.zone for place, event in accepted}
+            watermark_ms = self.watermark_ms or 0
+            followed = to_follow(block, zones=zones, held=held, watermark_ms=watermark_ms)
+            return outputs._replace(accepted=followed)
         return outputs
 
     def _refusal_of(self, block: CheckedBlock, place: int) -> Refusal | None:
@@ -189,8 +199,10 @@ class LaneGate:
 
     def _hold_profile(
         self, block: CheckedBlock, place: int, refusal: Refusal | None, *, again: bool
-    ) -> None:
+    ) -> bool:
         """Keep the table: every profile that was accepted or only expired, and every tombstone.
+
+        Tells whether the table took it.
 
         A re-read holds the same ones: what was refused by what the gate knew then, or by the
         clock, is remembered by its place. What only expired is held at each reading: it counts
@@ -198,19 +210,22 @@ class LaneGate:
         """
         raw = block.raw
         if raw.topic != PROFILE_TOPIC:
-            return
+            return False
         where = (raw.partitions[place], raw.offsets[place])
         ticket, body = block.tickets[place], block.bodies[place]
         if refusal is not None and refusal.code == "T606":
             self.profiles.forget((raw.keys[place] or b"").decode("utf-8", "replace"))
-        elif body is not None and (refusal is None or refusal.code == "T405"):
+            return True
+        if body is not None and (refusal is None or refusal.code == "T405"):
             known = again and where in self._refused_profiles
             if ticket is not None and ticket.label.type == PROFILE_TYPE and not known:
                 self.profiles.hold(body)
+                return True
         elif not again and (body is not None or _by_clock(ticket, refusal)):
             self._refused_profiles[where] = None
             if len(self._refused_profiles) > REFUSED_PROFILES_MAX:
                 self._refused_profiles.pop(next(iter(self._refused_profiles)))
+        return False
 
     def _accepted(self, block: CheckedBlock, place: int) -> Accepted:
         raw = block.raw
@@ -290,6 +305,7 @@ class LaneGate:
                     event.columns[_CHANNEL] or "",
                     event.ticket.label.class_text,
                     event.columns[_CURRENCY] or "",
+                    event.columns[_ARM] or "",
                 )
             )
             for event in events
