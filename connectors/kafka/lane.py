@@ -163,7 +163,12 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._check_resumed(streams)
         self._set_paused(set())
         self._assign(streams)
-        _log.info("lane_loaded", lane=self._lane, partitions=len(self._places))
+        _log.info(
+            "lane_loaded",
+            lane=self._lane,
+            partitions=len(self._places),
+            level=self._source.level.name,
+        )
 
     def _check_resumed(self, places: Iterable[Place]) -> None:
         """Some brokers wait for ever at an offset that they never had; an empty topic shows it."""

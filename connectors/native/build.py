@@ -22,7 +22,7 @@ TARGET: Final = Path(__file__).parent / "_native.abi3.so"
 _COMPILERS: Final = ("cc", "gcc", "clang")
 _TIME_S_MAX: Final = 300
 SANITIZE: Final = ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined")
-_STRICT: Final = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-Wno-unused-parameter")
+STRICT: Final = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-Wno-unused-parameter")
 
 
 class BuildError(Exception):
@@ -38,7 +38,7 @@ def build(target: Path = TARGET, options: Sequence[str] = ("-O2",)) -> Path:
     if not (headers / "Python.h").is_file():
         raise BuildError("Python's C headers are not installed")
     command = [
-        *(find_compiler(), "-std=gnu11", *options, *_STRICT, "-fvisibility=hidden", "-fPIC"),
+        *(find_compiler(), "-std=gnu11", *options, "-fvisibility=hidden", "-fPIC"),
         *("-shared", f"-I{headers}", *sorted(map(str, _SOURCES.glob("*.c")))),
         *(("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ("-ldl",)),
         "-lpthread",
