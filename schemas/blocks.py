@@ -9,7 +9,8 @@ import msgspec
 
 from schemas.codes import Door
 from schemas.fates import Refusal
-from schemas.ticket import Header, Label, Ticket
+from schemas.ticket import Header, Label
+from schemas.tickets import Tickets
 
 
 class RawBlock(msgspec.Struct, gc=False):
@@ -45,7 +46,7 @@ class CheckedBlock(msgspec.Struct, gc=False):
     """
 
     raw: RawBlock
-    tickets: list[Ticket | None]
+    tickets: Tickets
     bodies: list[Any]
     refusals: dict[int, Refusal]
     glances: dict[int, dict[str, str]]
