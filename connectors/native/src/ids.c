@@ -93,7 +93,8 @@ static int64_t row_of(Ids *self, const char *at, size_t size, bool add) {
     for (; self->slots[slot]; slot = (slot + 1) & self->mask) {
         uint32_t row = self->slots[slot] - 1;
         uint64_t start = row ? self->ends[row - 1] : 0;
-        if (self->hashes[row] == hash && self->ends[row] - start == size && !memcmp(self->bytes + start, at, size))
+        if (self->hashes[row] == hash && self->ends[row] - start == size &&
+            (!size || !memcmp(self->bytes + start, at, size)))
             return row;
     }
     if (!add)
@@ -101,7 +102,8 @@ static int64_t row_of(Ids *self, const char *at, size_t size, bool add) {
     if (self->count >= ROWS_MAX || (self->count == self->room && !grow_rows(self)) ||
         (self->used + size > self->bytes_room && !grow_bytes(self, size)))
         return -2;
-    memcpy(self->bytes + self->used, at, size);
+    if (size)
+        memcpy(self->bytes + self->used, at, size);
     self->used += size;
     self->hashes[self->count] = hash;
     self->ends[self->count] = self->used;
