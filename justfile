@@ -86,6 +86,10 @@ replay FILE *ARGS:
 reconcile *ARGS:
     {{ bin }}/airside reconcile "$@"
 
+# Compare with a raw loop and other systems: the same jobs, ratios of CPU; `--json`, `--help`
+bench *ARGS:
+    {{ bin }}/airside bench "$@"
+
 # Pin all dependencies anew, with hashes and without addresses
 lock:
     {{ lock }} --group build -o requirements.lock
