@@ -98,11 +98,11 @@ class Watchdog:
         if before_s - self._ahead_s > _BACK_S_MAX:
             self._end_with(_set_back(before_s - self._ahead_s))
         elif self.age_s > self._limit_s:
+            faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
             self._end_with(_hung(self.age_s, self._limit_s))
 
     def _end_with(self, error: AirsideError) -> None:
         _log.error("watchdog_ended_process", error=str(error))
-        faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
         self._say(str(error))
         self._end(error.exit_code)
 

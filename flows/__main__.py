@@ -12,6 +12,7 @@ from flows import commands
 from flows.catalog import FLOWS
 from flows.evaluate.command import add_evaluate
 from flows.log import set_up_log
+from flows.query.options import add_query_commands
 from schemas.errors import AirsideError, ConfigError
 from schemas.policy import SPAN, seconds_of
 
@@ -34,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_data_commands(some)
     _add_check_commands(some)
     _add_reconcile_command(some)
+    add_query_commands(some)
     _add_timing_commands(some)
     return parser
 

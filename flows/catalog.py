@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from flows import everything, follow, ingest
+from flows.journey.make import JOURNEY, JOURNEY_STEP, make_step
 from flows.settings import Settings
 
 
@@ -17,10 +18,14 @@ class Shape(NamedTuple):
     step_ids: tuple[str, ...]
 
 
-FOLLOWERS: Final[dict[str, Callable[[Settings], follow.Step]]] = {}
+FOLLOWERS: Final[dict[str, Callable[[Settings], follow.Step]]] = {
+    JOURNEY: make_step,
+}
 """What follows accepted events, by the name of the flow that it can be on its own."""
 
-STEPS: Final[dict[str, str]] = {}
+STEPS: Final[dict[str, str]] = {
+    JOURNEY: JOURNEY_STEP,
+}
 """The step id of each follower."""
 
 FLOWS: Final[dict[str, Shape]] = {

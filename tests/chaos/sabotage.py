@@ -27,7 +27,7 @@ from schemas.blocks import OutRecord
 VARIABLE: Final = "TEST_AIRSIDE_SABOTAGE"
 HANG_S: Final = 12.0
 LATE_FROM_S: Final = 8.0
-BLOAT_BYTES: Final = 48 * 2**20
+BLOAT_BYTES: Final = 24 * 2**20
 
 
 def no_watermark() -> None:
