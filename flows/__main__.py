@@ -10,6 +10,7 @@ from typing import Final
 
 from flows import commands
 from flows.log import set_up_log
+from flows.timing_commands import add_timing_commands
 from schemas.errors import AirsideError, ConfigError
 from schemas.policy import SPAN, seconds_of
 
@@ -32,6 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_data_commands(some)
     _add_check_commands(some)
     _add_reconcile_command(some)
+    add_timing_commands(some)
     return parser
 
 

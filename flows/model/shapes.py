@@ -41,6 +41,7 @@ class Dictionary:
     curve: Floats
     stiffness: Floats
     prior: Floats
+    rhythm: NDArray[np.int64]  # (J,): shapes of one peak in several strengths are one rhythm
 
 
 def _bump(peak: float, width: float) -> Floats:
@@ -64,7 +65,18 @@ def dictionary() -> Dictionary:
     stiffness[EVERYONE] = 2.0
     prior = np.full(len(curve), 0.5 / (len(curve) - 2))
     prior[EVERYONE], prior[FLAT] = 0.4, 0.1
-    return Dictionary(curve=curve, stiffness=stiffness, prior=prior)
+    bumps = np.tile(2 + np.arange(len(_PEAKS)), len(_STRENGTHS))
+    pairs = 2 + len(_PEAKS) + np.arange(len(_PAIRS))
+    rhythm = np.concatenate([[EVERYONE, FLAT], bumps, pairs])
+    return Dictionary(curve=curve, stiffness=stiffness, prior=prior, rhythm=rhythm)
+
+
+@cache
+def in_rhythm() -> Floats:
+    """Which shapes belong to which rhythm. Shapes: (J, R), ones and zeros."""
+    rhythm = dictionary().rhythm
+    belongs = rhythm[:, None] == np.arange(int(rhythm.max()) + 1)[None]
+    return np.asarray(belongs, dtype=np.float64)
 
 
 @cache

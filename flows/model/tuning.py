@@ -15,4 +15,4 @@ class Tuning:
     window: float = 12.0  # sends of a person between two looks for a change
     keep: float = 1.0  # of the past that is kept when a window closes, 0 to 1
     growth: float = 0.1  # a sweep takes as many events as this share of all so far
-    pace: float = 1.0  # and at most this many events a person
+    pace: float = 2.0  # and at most this many events a person
