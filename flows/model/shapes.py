@@ -25,8 +25,8 @@ LEVEL_COUNT: Final = len(LEVELS)
 EVERYONE: Final = 0  # the shape that the whole population bends, from flat
 FLAT: Final = 1
 _WAKING: Final = slice(7, 22)
-_STRENGTHS: Final = (0.4, 1.0, 2.2)
-_PEAKS: Final = np.arange(6.5, 24.0, 1.5)
+_STRENGTHS: Final = (0.5, 1.8)
+_PEAKS: Final = np.arange(6.5, 23.6, 1.0)
 _PAIRS: Final = ((8.0, 18.0), (8.0, 21.0), (12.5, 20.0))
 
 
@@ -56,7 +56,7 @@ def centre(curve: Floats) -> Floats:
 
 @cache
 def dictionary() -> Dictionary:
-    """The population's curve, none, one bump anywhere in three strengths, a few of two bumps."""
+    """The population's curve, none, one bump anywhere in two strengths, a few of two bumps."""
     days = [np.zeros(HOURS), np.zeros(HOURS)]
     days += [strength * _bump(peak, 4.0) for strength in _STRENGTHS for peak in _PEAKS]
     days += [1.6 * (_bump(first, 6.0) + _bump(second, 6.0)) for first, second in _PAIRS]
