@@ -74,6 +74,7 @@ WORLDS: Final = {
 class Crowd:
     """The people of a world. Shapes: one row a person; slots are 168, Monday 00:00 first."""
 
+    types: Ints  # chronotype of each person, (n,)
     answer: Floats  # probability of an answer, (n, 168)
     answer_later: Floats  # the same after the middle of the run
     activity: Floats  # share of own activity by slot, (n, 168), rows add up to 1
@@ -156,6 +157,7 @@ def make_crowd(world: World, *, people: int, seed: int) -> Crowd:
         seen = _curve_of_types(strangers, rng.normal(0.0, 0.7, people))
         seen_later = seen
     return Crowd(
+        types=types,
         answer=_sigmoid(level + height * curve),
         answer_later=_sigmoid(level + height * later),
         activity=_activity(seen, rng),
