@@ -92,6 +92,7 @@ def make_source(
         quiet_s=settings.time.quiet_s,
         ahead_s_max=settings.time.ahead_s_max,
         connect_tries=kafka.connect_tries,
+        level=kafka.level,
         extra=kafka.extra,
     )
 
@@ -189,6 +190,7 @@ def make_record_sink(
         sources=sources,
         timeout_s=kafka.transaction_s_max,
         step_s_max=kafka.delivery_s_max,
+        level=kafka.level,
         extra=kafka.extra,
     )
 
@@ -201,6 +203,7 @@ def make_prompt_sink(settings: Settings, *, own: Sequence[int]) -> RecordSink:
         lanes=settings.lanes,
         own=own,
         delivery_s_max=kafka.delivery_s_max,
+        level=kafka.level,
         extra=kafka.extra,
     )
 

@@ -19,7 +19,8 @@ class RawBlock(msgspec.Struct, gc=False):
     Units: timestamps (of the Kafka record) and `received_ms` in milliseconds since 1970 UTC.
     Shapes: all columns have the same length; offsets rise within a partition. `quiet` names the
     partitions (topic, number) of the lane that had nothing more to read for a while; `unread`
-    tells that others were not read at all yet.
+    tells that others were not read at all yet. `headers` may be the memory of a library, where
+    a list is made for each message that somebody asks for.
     """
 
     lane: int
