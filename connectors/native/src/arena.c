@@ -110,9 +110,12 @@ bool arena_add_header(Arena *arena, const char *name, const void *value, size_t 
         size = 0;
     if (name_size > INT32_MAX || size > INT32_MAX || !reserve(&arena->headers, sizeof sizes + name_size + 1 + size))
         return false;
-    append(&arena->headers, sizes, sizeof sizes);
-    append(&arena->headers, name, name_size + 1);
-    append(&arena->headers, value, size);
+    char *at = arena->headers.at + arena->headers.used;
+    memcpy(at, sizes, sizeof sizes);
+    memcpy(at += sizeof sizes, name, name_size + 1);
+    if (size)
+        memcpy(at + name_size + 1, value, size);
+    arena->headers.used += sizeof sizes + name_size + 1 + size;
     arena->rows[arena->size - 1].header_count++;
     return true;
 }

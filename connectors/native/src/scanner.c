@@ -344,23 +344,11 @@ enum { NUMBERS, TIMES, RECORDEDS, EXPIRIES, ARRAYS };
 typedef struct {
     PyObject *lists[LISTS], *arrays[ARRAYS], *used, *fresh, *suspects;
     int64_t *numbers[ARRAYS];
-    PyObject *empty, *nothing; /* "" and () */
+    PyObject *empty, *nothing; /* "" and (): what stands where nothing does */
 } Columns;
 
-static PyObject *text(const Columns *columns, Part part) {
-    if (part.size < 0)
-        return Py_NewRef(columns->empty);
-    return PyUnicode_DecodeASCII(part.at, part.size, NULL);
-}
-
-static PyObject *data(Part part, bool wanted) {
-    return part.size < 0 || !wanted ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(part.at, part.size);
-}
-
 /* The headers that are none of ours, verbatim. */
-static PyObject *rest_of(const Columns *columns, const Arena *arena, size_t place, const View *found) {
-    if (!found->unknown)
-        return Py_NewRef(columns->nothing);
+static PyObject *rest_of(const Arena *arena, size_t place, const View *found) {
     PyObject *all = header_list(arena, place), *rest = all ? PyTuple_New(found->unknown) : NULL;
     size_t at = arena->rows[place].headers;
     for (Py_ssize_t n = 0, kept = 0; rest && n < arena->rows[place].header_count; n++) {
@@ -383,25 +371,29 @@ static bool set(PyObject *list, size_t place, PyObject *item) {
 static bool fill(Columns *columns, const Arena *arena, size_t place, const View *found) {
     const Part *parts = found->parts;
     bool traced = parts[TRACEPARENT].size >= 0 && is_trace(parts[TRACEPARENT]);
+    static const struct {
+        uint8_t list, attribute;
+    } texts[] = {{IDS, ID}, {CORRELATIONS, CORRELATION}, {SUBJECTS, SUBJECT}, {CAUSATIONS, CAUSATION}, {HISTORIES, HOPS}},
+      bytes[] = {{TRACEPARENTS, TRACEPARENT}, {TRACESTATES, TRACESTATE}, {MACS, MAC}};
     PyObject **lists = columns->lists;
-    return set(lists[IDS], place, text(columns, parts[ID])) &&
-           set(lists[CORRELATIONS], place, text(columns, parts[CORRELATION])) &&
-           set(lists[SUBJECTS], place, text(columns, parts[SUBJECT])) &&
-           set(lists[CAUSATIONS], place, text(columns, parts[CAUSATION])) &&
-           set(lists[HISTORIES], place, text(columns, parts[HOPS])) &&
-           set(lists[TRACEPARENTS], place, data(parts[TRACEPARENT], traced)) &&
-           set(lists[TRACESTATES], place, data(parts[TRACESTATE], traced)) &&
-           set(lists[MACS], place, data(parts[MAC], true)) &&
-           set(lists[RESTS], place, rest_of(columns, arena, place, found));
+    for (int n = 0; n < 5; n++) {
+        const Part *part = &parts[texts[n].attribute];
+        if (part->size >= 0 && !set(lists[texts[n].list], place, PyUnicode_DecodeASCII(part->at, part->size, NULL)))
+            return false;
+    }
+    for (int n = 0; n < 3; n++) {
+        const Part *part = &parts[bytes[n].attribute];
+        bool wanted = part->size >= 0 && (traced || bytes[n].list == MACS);
+        if (wanted && !set(lists[bytes[n].list], place, PyBytes_FromStringAndSize(part->at, part->size)))
+            return false;
+    }
+    return !found->unknown || set(lists[RESTS], place, rest_of(arena, place, found));
 }
 
 static bool leave(Columns *columns, size_t place) { /* a suspect: the pure reader puts it */
     PyObject *number = PyLong_FromSize_t(place);
     bool fine = number && !PyList_Append(columns->suspects, number);
     Py_XDECREF(number);
-    for (int n = 0; fine && n < LISTS; n++)
-        fine = set(columns->lists[n], place,
-                   Py_NewRef(n == RESTS ? columns->nothing : n >= TRACEPARENTS ? Py_None : columns->empty));
     return fine;
 }
 
@@ -454,8 +446,13 @@ static bool make_columns(Columns *columns, size_t size) {
     bool fine = (columns->empty = PyUnicode_FromStringAndSize("", 0)) && (columns->nothing = PyTuple_New(0)) &&
                 (columns->used = PyList_New(0)) && (columns->fresh = PyList_New(0)) &&
                 (columns->suspects = PyList_New(0));
-    for (int n = 0; fine && n < LISTS; n++)
-        fine = (columns->lists[n] = PyList_New((Py_ssize_t)size)) != NULL;
+    for (int n = 0; fine && n < LISTS; n++) {
+        PyObject *absent = n == RESTS ? columns->nothing : n >= TRACEPARENTS ? Py_None : columns->empty;
+        PyObject *one = Py_BuildValue("[O]", absent);
+        columns->lists[n] = one ? PySequence_Repeat(one, (Py_ssize_t)size) : NULL;
+        Py_XDECREF(one);
+        fine = columns->lists[n] != NULL;
+    }
     for (int n = 0; fine && n < ARRAYS; n++) {
         columns->arrays[n] = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(size * sizeof(int64_t)));
         fine = columns->arrays[n] != NULL;
