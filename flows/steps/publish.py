@@ -15,7 +15,7 @@ from flows.steps.write_facts import Accepted, Refused
 from schemas.blocks import Origin, OutRecord, RawBlock
 from schemas.codes import Door
 from schemas.columns import encode_all, format_times
-from schemas.hops import Hop, append_hop, short_base36
+from schemas.hops import Hop, append_hop, base36
 from schemas.ticket import (
     Header,
     encode_ticket,
@@ -106,7 +106,7 @@ class Publisher:
     def _hops(self, histories: Sequence[str], deltas_ms: Numbers) -> list[str]:
         """Each history with this gate behind it."""
         here = f"{STAGE}.{self.node}."
-        added = [here + short_base36(delta_ms) for delta_ms in deltas_ms.tolist()]
+        added = [here + base36(delta_ms) for delta_ms in deltas_ms.tolist()]
         if not any(histories):
             return added
         return [
