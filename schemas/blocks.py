@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from schemas.codes import Door
 from schemas.fates import Refusal
 from schemas.ticket import Header, Label
-from schemas.tickets import Tickets
+from schemas.tickets import Numbers, Tickets
 
 
 class RawBlock(msgspec.Struct, gc=False):
@@ -103,6 +103,23 @@ class OutRecord(NamedTuple):
     value: bytes | None
     headers: list[Header]
     origin: Origin
+
+
+class Coded(msgspec.Struct, gc=False):
+    """A column of few different values: each of them once, and where each row's stands."""
+
+    words: list[Any]
+    codes: Numbers
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.words.__getitem__, self.codes.tolist())
+
+    def tolist(self) -> list[Any]:
+        """The column as a list, row by row."""
+        return list(self)
 
 
 class Rows(NamedTuple):

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.compare import SYSTEMS, Comparison
+from tests.bench.compare import SYSTEMS, WHOLE, Comparison
 from tests.bench.environments import TOP
-from tests.bench.stage import Stage, open_stage, set_up
+from tests.bench.stage import Stage, open_stage, prepare_ingest, set_up
 from tests.bench.talk import say
 
 CACHE: Final = TOP / ".airside" / "bench"
@@ -35,6 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
     some = parser.add_subparsers(dest="what", metavar="WHAT")
     keep = some.add_parser("keep", help="fill the topic and hold the stage until Ctrl-C")
     keep.set_defaults(act=hold)
+    whole = some.add_parser("ingest", help="the whole ingest flow with its sinks, x raw")
+    whole.set_defaults(act=whole_flow)
     return parser
 
 
@@ -63,6 +65,16 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         comparison.play(systems=systems, jobs=options.jobs, rounds=options.rounds)
         comparison.show()
         return comparison.as_json()
+
+
+def whole_flow(options: argparse.Namespace) -> dict[str, Any]:
+    """The ingest flow as the product makes it, against the raw loop."""
+    with staged(options) as stage:
+        prepare_ingest(stage)
+        comparison = Comparison(stage, cache=options.cache, run_s_max=options.run_s_max)
+        comparison.play(systems=("raw", WHOLE), jobs="A", rounds=options.rounds)
+        comparison.show()
+        return {**comparison.as_json(), "ingest_x_raw": comparison.ratio(WHOLE, "raw", "A")}
 
 
 def hold(options: argparse.Namespace) -> dict[str, Any]:

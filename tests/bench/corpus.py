@@ -145,11 +145,11 @@ def _body(
     number: int, *, subject: str, kind: int, campaign: int, channel: int, fault: str
 ) -> bytes:
     notification = "" if fault == "missing" else f'"notification_id":"n{number // 3:07d}",'
-    tenant = "7" if fault == "type" else '"t1"'
+    journey = "7" if fault == "type" else f'"j{number:07d}"'
     word = "fax" if fault == "enum" else CHANNELS[channel]
     return (
-        f'{{"journey_id":"j{number:07d}",{notification}"campaign":"c{campaign:02d}",'
-        f'"tenant":{tenant},"channel":"{word}","provider":"p1","subject":"{subject}"'
+        f'{{"journey_id":{journey},{notification}"campaign":"c{campaign:02d}",'
+        f'"tenant":"t1","channel":"{word}","provider":"p1","subject":"{subject}"'
         f"{KINDS[kind][1]}}}"
     ).encode()
 

@@ -43,8 +43,19 @@ def interpreter_of(peer: str, cache: Path) -> Path:
         [uv, "pip", "install", "-q", "--python", python, "-r", pins],
     ):
         _run([str(part) for part in command], peer)
+    pom = PINS / f"{peer}.pom.xml"
+    if pom.is_file():
+        _copy_jars(pom, place / "jars", peer)
     done.touch()
     return python
+
+
+def _copy_jars(pom: Path, folder: Path, peer: str) -> None:
+    maven = shutil.which("mvn")
+    if maven is None or shutil.which("java") is None:
+        raise AbsentError("it needs Java and Maven, which are not in PATH")
+    copy = [maven, "-B", "-q", "-ntp", "-f", str(pom), "dependency:copy-dependencies"]
+    _run([*copy, f"-DoutputDirectory={folder}"], peer)
 
 
 def _run(command: list[str], peer: str) -> None:

@@ -14,7 +14,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from connectors.embedded.stack import EmbeddedStack
+from flows.commands import apply_all_topics, migrate_database
 from flows.places import POLICY
+from flows.settings import read_settings
 from schemas.policy import load_policy
 from tests.bench import tables
 from tests.bench.corpus import CLASSES, PARTITIONS, TOPIC, Corpus
@@ -67,6 +69,18 @@ def set_up(
             )
         )
         yield Stage(manifest, corpus.expected(), clickhouse_url, bootstrap_servers, broker)
+
+
+def prepare_ingest(stage: Stage) -> None:
+    """Make the topics and tables that the whole ingest flow writes to."""
+    settings = read_settings(
+        {
+            "kafka": {"bootstrap_servers": stage.bootstrap_servers},
+            "clickhouse": {"url": stage.clickhouse_url},
+        }
+    )
+    apply_all_topics(settings)
+    migrate_database(settings.clickhouse_address)
 
 
 def open_stage(manifest: Path) -> Stage:
