@@ -21,7 +21,13 @@ _SOURCES: Final = Path(__file__).parent / "src"
 TARGET: Final = Path(__file__).parent / "_native.abi3.so"
 _COMPILERS: Final = ("cc", "gcc", "clang")
 _TIME_S_MAX: Final = 300
-SANITIZE: Final = ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined")
+SANITIZE: Final = (
+    "-O1",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+)
 STRICT: Final = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-Wno-unused-parameter")
 
 
@@ -73,9 +79,10 @@ def find_compiler() -> str:
 def main() -> int:
     """Build, and say so. Shapes: 0, or 1 when there is no library."""
     parser = argparse.ArgumentParser(prog="python -m connectors.native.build", description=__doc__)
-    parser.parse_args()
+    parser.add_argument("--strict", action="store_true", help="every warning is an error")
+    strict = parser.parse_args().strict
     try:
-        path = build()
+        path = build(options=("-O2", *(STRICT if strict else ())))
     except BuildError as err:
         sys.stderr.write(f"not built: {err}\n")
         return 1

@@ -77,7 +77,10 @@ def main() -> None:
         for step, level in wanted:
             module = "tests.bench.systems.raw" if step == "raw" else "tests.bench.levels"
             job = "A" if step == "raw" else step
-            spent.setdefault((step, level), []).append(measure(module, args.manifest, job, level))
+            cost = measure(module, args.manifest, job, level)
+            spent.setdefault((step, level), []).append(cost)
+            sys.stdout.write(f"{step:8} {level:7} {cost:6.2f} us CPU each\n")
+            sys.stdout.flush()
     raw = median(spent["raw", ""])
     for (step, level), found in spent.items():
         cost = median(found)
