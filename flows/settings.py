@@ -102,8 +102,8 @@ class JourneySettings(_Group):
     timeout_s: float = Field(259_200.0, ge=60, le=31_536_000)
     # seconds of event time without an event after which a journey without an end times out.
     forget_s: float = Field(604_800.0, ge=60, le=31_536_000)
-    # seconds of event time without an event after which a worker forgets a journey; an event that
-    # comes later changes no row. More than the lateness that the gate allows.
+    # seconds of event time without an event after which a journey is over: an event after that
+    # changes no row. A worker keeps it for AIRSIDE_TIME__LATENESS_S_MAX more.
     tombstone_s: float = Field(2_592_000.0, ge=60, le=315_360_000)
     # seconds for which a forgotten journey is known as such.
     journeys_max: int = Field(1_000_000, ge=100, le=100_000_000)
