@@ -16,6 +16,10 @@ setup:
     {{ bin }}/python -m pip install --require-hashes -r requirements-dev.lock
     {{ bin }}/python -m pip install --no-deps --no-build-isolation -e .
 
+# Build the optional native library with this machine's C compiler
+native *ARGS:
+    {{ bin }}/python -m connectors.native.build "$@"
+
 # Format the code and mend what ruff can mend
 fmt:
     {{ bin }}/ruff format .

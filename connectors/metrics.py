@@ -15,6 +15,12 @@ MESSAGES: Final = Counter(
     "Messages decided, by topic, door and code. A rising share of one code: tell its producer.",
     ["topic", "door", "code"],
 )
+LEFT_OUT: Final = Counter(
+    "airside_routed_left_out",
+    "Messages of routed topics that a follower left out, by code. T602 are repeats of an"
+    " at-least-once gate; any other: who else writes to this topic?",
+    ["topic", "code"],
+)
 LAG: Final = Gauge(
     "airside_lane_lag_messages",
     "Messages not yet read in a lane. Rising for minutes: start more cells.",

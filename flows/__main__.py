@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from flows import bench, commands
+from flows.catalog import FLOWS
 from flows.log import set_up_log
+from flows.query.options import add_query_commands
+from flows.timing_commands import add_timing_commands
 from schemas.errors import AirsideError, ConfigError
 from schemas.policy import SPAN, seconds_of
 
@@ -32,7 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_data_commands(some)
     _add_check_commands(some)
     _add_reconcile_command(some)
+    add_query_commands(some)
     _add_bench_command(some)
+    add_timing_commands(some)
     return parser
 
 
@@ -57,13 +62,13 @@ def _add_stack_commands(some: argparse._SubParsersAction[argparse.ArgumentParser
     migrate = some.add_parser("migrate", help="create or bring up the ClickHouse tables")
     migrate.set_defaults(act=commands.migrate)
     run = some.add_parser("run", help="run a dataflow until it is told to stop")
-    run.add_argument("flow", choices=["ingest"])
+    run.add_argument("flow", choices=list(FLOWS))
     run.add_argument("--cells", type=int, help="processes, started and looked after by this one")
     run.add_argument("--cell", help=argparse.SUPPRESS)  # i/n: one of a supervisor's cells
     run.add_argument("--generation", type=int, help=argparse.SUPPRESS)
     run.set_defaults(act=commands.run)
     rescale = some.add_parser("rescale", help="give a dataflow another number of cells")
-    rescale.add_argument("flow", choices=["ingest"])
+    rescale.add_argument("flow", choices=list(FLOWS))
     rescale.add_argument("--cells", type=int, required=True, help="processes to have")
     rescale.set_defaults(act=commands.rescale)
 
@@ -92,7 +97,7 @@ def _add_data_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _add_check_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     doctor = some.add_parser("doctor", help="look before a start: what would stop it, what to do")
-    doctor.add_argument("flow", choices=["ingest"], nargs="?", default="ingest")
+    doctor.add_argument("flow", choices=list(FLOWS), nargs="?", default="ingest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(act=commands.doctor)
     policy = some.add_parser("policy", help="look after the policy file")

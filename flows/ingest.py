@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
@@ -96,8 +96,8 @@ def make_checker(settings: Settings, policy: Policy) -> BlockChecker:
     )
 
 
-def make_gate(settings: Settings, policy: Policy) -> LaneGate:
-    """One lane's gate under these settings."""
+def make_gate(settings: Settings, policy: Policy, *, followed: bool = False) -> LaneGate:
+    """One lane's gate under these settings; `followed` where other steps follow its events."""
     key = _secret(settings.ticket_key)
     rules = GateRules(
         policy=policy,
@@ -113,7 +113,28 @@ def make_gate(settings: Settings, policy: Policy) -> LaneGate:
         sealer=Sealer(_secret(settings.quarantine_key)),
         key=key.encode() if key else None,
     )
-    return LaneGate(rules, publisher)
+    return LaneGate(rules, publisher, followed=followed)
+
+
+def add_gate(
+    flow: Dataflow,
+    settings: Settings,
+    source: Source[tuple[str, RawBlock]],
+    *,
+    watch: Watch,
+    followed: bool,
+) -> Stream[tuple[str, Outputs]]:
+    """Wire everything from the source to the gate."""
+    policy = read_policy(settings)
+    checker = make_checker(settings, policy)
+
+    @tells("pass_gate")
+    def make_logic(resume: bytes | None) -> GateLogic:
+        return GateLogic(make_gate(settings, policy, followed=followed), resume, watch)
+
+    blocks = op.input("read_lanes", flow, source)
+    checked = op.map_value("check_block", blocks, tells("check_block")(checker.check))
+    return op.stateful_batch("pass_gate", checked, make_logic)
 
 
 def build(
@@ -128,17 +149,8 @@ def build(
 
     Shapes: items are `(lane, block)` all the way; nothing travels one message at a time.
     """
-    policy = read_policy(settings)
-    checker = make_checker(settings, policy)
-
-    @tells("pass_gate")
-    def make_logic(resume: bytes | None) -> GateLogic:
-        return GateLogic(make_gate(settings, policy), resume, watch)
-
     flow = Dataflow(FLOW_ID)
-    blocks = op.input("read_lanes", flow, source)
-    checked = op.map_value("check_block", blocks, tells("check_block")(checker.check))
-    outputs = op.stateful_batch("pass_gate", checked, make_logic)
+    outputs = add_gate(flow, settings, source, watch=watch, followed=False)
     out = op.map_value("take_records", outputs, lambda item: item.records)
     rows = op.map_value("take_rows", outputs, lambda item: item.rows)
     op.output("publish_records", out, records)

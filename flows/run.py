@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -32,7 +33,8 @@ from connectors.metrics import (
 )
 from connectors.tell import describe
 from connectors.watchdog import Watchdog
-from flows import ingest
+from flows import everything, follow, ingest
+from flows.catalog import FLOWS, FOLLOWERS
 from flows.cells import Cell, Home, Lease, Manifest, opened_store, owned, say_error
 from flows.settings import Settings
 from flows.steps.gate import LaneGate
@@ -62,13 +64,45 @@ def watch_metrics(gate: LaneGate, outputs: Outputs) -> None:
     QUARANTINE_SHARE.labels(str(outputs.lane)).set(gate.limit.share)
 
 
-def make_ingest(settings: Settings, process: Process) -> Dataflow:
-    """The ingest flow between Kafka and ClickHouse as the settings say.
+def make_source(
+    settings: Settings,
+    process: Process,
+    flow_id: str,
+    *,
+    tables: Sequence[str],
+    streams: Sequence[str],
+) -> LaneSource:
+    """The lanes of this process, from these topics.
 
-    Errors: TransientError when one of them does not answer within its bound.
+    Errors: TransientError when Kafka does not answer within its bound.
+    """
+    kafka = settings.kafka
+    return LaneSource(
+        bootstrap_servers=kafka.bootstrap_servers,
+        lanes=settings.lanes,
+        own=process.cell.lanes(settings.lanes),
+        tables=tables,
+        streams=streams,
+        clock=SystemClock(),
+        stop=process.stop,
+        order_folder=Home(settings.data, flow_id).stores / "order",
+        on_durable=process.beat,
+        block_messages_max=settings.block_messages_max,
+        queue_kbytes_max=kafka.queue_kbytes_max,
+        quiet_s=settings.time.quiet_s,
+        ahead_s_max=settings.time.ahead_s_max,
+        connect_tries=kafka.connect_tries,
+        level=kafka.level,
+        extra=kafka.extra,
+    )
+
+
+def make_table_sink(settings: Settings, process: Process) -> TableSink:
+    """The tables of this process.
+
+    Errors: TransientError when ClickHouse does not answer: said now, not after lanes were opened.
     """
     address = settings.clickhouse_address
-    own = process.cell.lanes(settings.lanes)
 
     def make_writer() -> TableWriter:
         return TableWriter(
@@ -81,26 +115,21 @@ def make_ingest(settings: Settings, process: Process) -> Dataflow:
             on_wait=process.beat,
         )
 
-    kafka = settings.kafka
-    source = LaneSource(
-        bootstrap_servers=kafka.bootstrap_servers,
-        lanes=settings.lanes,
-        own=own,
-        tables=ingest.TABLES,
-        streams=ingest.STREAMS,
-        clock=SystemClock(),
-        stop=process.stop,
-        order_folder=Home(settings.data, ingest.FLOW_ID).stores / "order",
-        on_durable=process.beat,
-        block_messages_max=settings.block_messages_max,
-        queue_kbytes_max=kafka.queue_kbytes_max,
-        quiet_s=settings.time.quiet_s,
-        ahead_s_max=settings.time.ahead_s_max,
-        connect_tries=kafka.connect_tries,
-        extra=kafka.extra,
+    connect(address).close()
+    own = process.cell.lanes(settings.lanes)
+    return TableSink(lanes=settings.lanes, own=own, make_writer=make_writer)
+
+
+def make_ingest(settings: Settings, process: Process) -> Dataflow:
+    """The ingest flow between Kafka and ClickHouse as the settings say.
+
+    Errors: TransientError when one of them does not answer within its bound.
+    """
+    own = process.cell.lanes(settings.lanes)
+    source = make_source(
+        settings, process, ingest.FLOW_ID, tables=ingest.TABLES, streams=ingest.STREAMS
     )
-    connect(address).close()  # say so now, and not after the lanes were opened
-    tables = TableSink(lanes=settings.lanes, own=own, make_writer=make_writer)
+    tables = make_table_sink(settings, process)
     return ingest.build(
         settings,
         source=source,
@@ -112,19 +141,47 @@ def make_ingest(settings: Settings, process: Process) -> Dataflow:
     )
 
 
+def _make_sinks(
+    settings: Settings, process: Process, flow_id: str, sources: Sequence[str]
+) -> follow.Sinks:
+    own = process.cell.lanes(settings.lanes)
+    return follow.Sinks(
+        records=make_record_sink(settings, flow_id, own=own, sources=sources),
+        prompt=make_prompt_sink(settings, own=own),
+        tables=make_table_sink(settings, process),
+    )
+
+
+def make_follower(name: str, settings: Settings, process: Process) -> Dataflow:
+    """A follower as a flow of its own, from the routed topics.
+
+    Errors: as `make_ingest`.
+    """
+    source = make_source(settings, process, name, tables=follow.TABLES, streams=follow.STREAMS)
+    sinks = _make_sinks(settings, process, name, (*follow.TABLES, *follow.STREAMS))
+    step = FOLLOWERS[name](settings)
+    return follow.build(name, settings, step, source=source, sinks=sinks)
+
+
+def make_everything(settings: Settings, process: Process) -> Dataflow:
+    """The gate and all followers in one process.
+
+    Errors: as `make_ingest`.
+    """
+    name = everything.FLOW_ID
+    source = make_source(settings, process, name, tables=ingest.TABLES, streams=ingest.STREAMS)
+    sinks = _make_sinks(settings, process, name, (*ingest.TABLES, *ingest.STREAMS))
+    steps = [make(settings) for make in FOLLOWERS.values()]
+    return everything.build(settings, steps, source=source, sinks=sinks, watch=watch_metrics)
+
+
 def make_record_sink(
     settings: Settings, flow_id: str, *, own: Sequence[int], sources: Sequence[str]
 ) -> RecordSink | TransactionalSink:
     """The sink for the delivery that the settings ask for."""
     kafka = settings.kafka
     if kafka.delivery == "at_least_once":
-        return RecordSink(
-            bootstrap_servers=kafka.bootstrap_servers,
-            lanes=settings.lanes,
-            own=own,
-            delivery_s_max=kafka.delivery_s_max,
-            extra=kafka.extra,
-        )
+        return make_prompt_sink(settings, own=own)
     return TransactionalSink(
         bootstrap_servers=kafka.bootstrap_servers,
         application=f"airside.{settings.node}.{flow_id}",
@@ -133,11 +190,29 @@ def make_record_sink(
         sources=sources,
         timeout_s=kafka.transaction_s_max,
         step_s_max=kafka.delivery_s_max,
+        level=kafka.level,
         extra=kafka.extra,
     )
 
 
-FLOWS: Final = {ingest.FLOW_ID: (make_ingest, ingest.STEP_IDS)}
+def make_prompt_sink(settings: Settings, *, own: Sequence[int]) -> RecordSink:
+    """The sink for what has to be out at once, and may be repeated."""
+    kafka = settings.kafka
+    return RecordSink(
+        bootstrap_servers=kafka.bootstrap_servers,
+        lanes=settings.lanes,
+        own=own,
+        delivery_s_max=kafka.delivery_s_max,
+        level=kafka.level,
+        extra=kafka.extra,
+    )
+
+
+MAKERS: Final[dict[str, Callable[[Settings, Process], Dataflow]]] = {
+    ingest.FLOW_ID: make_ingest,
+    everything.FLOW_ID: make_everything,
+    **{name: partial(make_follower, name) for name in FOLLOWERS},
+}
 
 
 def shape_of(name: str, settings: Settings, cells: int) -> Manifest:
@@ -153,7 +228,7 @@ def shape_of(name: str, settings: Settings, cells: int) -> Manifest:
             found=f"{cells} cells",
             expected=f"at most {settings.lanes}, one for each lane (AIRSIDE_LANES)",
         )
-    steps = tuple(FLOWS[name][1])
+    steps = tuple(FLOWS[name].step_ids)
     return Manifest(name, settings.lanes, steps, cells, node=settings.node)
 
 
@@ -185,7 +260,11 @@ def run_cell(
     structlog.contextvars.bind_contextvars(cell=cell.number, generation=generation)
     home.error_file(cell).unlink(missing_ok=True)
     arm(settings.crash_at)
-    watchdog = Watchdog(limit_s=settings.watchdog_s, sign=home.sign(cell))
+    watchdog = Watchdog(
+        limit_s=settings.watchdog_s,
+        sign=home.sign(cell),
+        say=lambda error: say_error(home, cell, {"pid": os.getpid(), "error": error}),
+    )
     try:
         with opened_store(home, cell, generation=generation, wait_s_max=wait_s_max) as store:
             watchdog.start()
@@ -203,7 +282,7 @@ def _run_engine(name: str, settings: Settings, process: Process, store: Recovery
     process.stop.listen()
     if settings.metrics_port:
         serve(settings.metrics_port + process.cell.number)
-    flow = FLOWS[name][0](settings, process)
+    flow = MAKERS[name](settings, process)
     tune_garbage_collection()
     lanes = len(process.cell.lanes(settings.lanes))
     _log.info("flow_started", flow=name, lanes=lanes, epoch_s=settings.epoch_s)

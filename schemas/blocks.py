@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas.codes import Door
 from schemas.fates import Refusal
-from schemas.ticket import Header, Ticket
+from schemas.ticket import Header, Label
+from schemas.tickets import Numbers, Tickets
 
 
 class RawBlock(msgspec.Struct, gc=False):
@@ -17,7 +19,8 @@ class RawBlock(msgspec.Struct, gc=False):
     Units: timestamps (of the Kafka record) and `received_ms` in milliseconds since 1970 UTC.
     Shapes: all columns have the same length; offsets rise within a partition. `quiet` names the
     partitions (topic, number) of the lane that had nothing more to read for a while; `unread`
-    tells that others were not read at all yet.
+    tells that others were not read at all yet. `headers` may be the memory of a library, where
+    a list is made for each message that somebody asks for.
     """
 
     lane: int
@@ -27,7 +30,7 @@ class RawBlock(msgspec.Struct, gc=False):
     offsets: list[int]
     timestamps: list[int]
     keys: list[bytes | None]
-    headers: list[list[Header] | None]
+    headers: Sequence[list[Header] | None]
     values: list[bytes | None]
     quiet: tuple[tuple[str, int], ...] = ()
     unread: bool = False
@@ -43,10 +46,40 @@ class CheckedBlock(msgspec.Struct, gc=False):
     """
 
     raw: RawBlock
-    tickets: list[Ticket | None]
+    tickets: Tickets
     bodies: list[Any]
     refusals: dict[int, Refusal]
     glances: dict[int, dict[str, str]]
+
+
+class AcceptedBlock(msgspec.Struct, gc=False):
+    """Accepted events of one block, one column for each part of them: what followers follow.
+
+    Shapes: all columns have the same length. `topic`, `partitions` and `offsets` say where this
+    flow read each event, so they are the origin of what it leads to. Every name of
+    `schemas.events.COLUMNS` can be read on a body. `watermark_ms` is the event time that every
+    partition of the lane has reached, 0 before the first. `gone` are the subjects whose profile
+    was removed. Blocks of the profile topic are given again at each start, before any stream.
+    Units: milliseconds since 1970 UTC; `recorded_ms` is when the event's first record was made.
+    """
+
+    lane: int
+    topic: str
+    received_ms: int
+    watermark_ms: int
+    partitions: list[int]
+    offsets: list[int]
+    labels: list[Label]
+    ids: list[str]
+    times_ms: list[int]
+    recorded_ms: list[int]
+    subjects: list[str]
+    journeys: list[str]
+    causes: list[str]
+    hops: list[str]
+    zones: list[str]
+    bodies: list[Any]
+    gone: list[str] = []
 
 
 class Origin(NamedTuple):
@@ -72,6 +105,23 @@ class OutRecord(NamedTuple):
     origin: Origin
 
 
+class Coded(msgspec.Struct, gc=False):
+    """A column of few different values: each of them once, and where each row's stands."""
+
+    words: list[Any]
+    codes: Numbers
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.words.__getitem__, self.codes.tolist())
+
+    def tolist(self) -> list[Any]:
+        """The column as a list, row by row."""
+        return list(self)
+
+
 class Rows(NamedTuple):
     """Rows for one table, by column; every column has `size` values."""
 
@@ -81,10 +131,26 @@ class Rows(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """All that one block leads to; `counts` says how many messages left by each (door, code)."""
+    """All that one block leads to; `counts` says how many messages left by each (door, code).
+
+    Shapes: `accepted` is there where somebody follows, and the block had something to follow.
+    """
 
     lane: int
     topic: str
     records: list[OutRecord]
     rows: list[Rows]
     counts: dict[tuple[Door, str], int]
+    accepted: AcceptedBlock | None = None
+
+
+class Followed(NamedTuple):
+    """All that one block leads to in a follower.
+
+    Shapes: `records` belong to the epoch and are published once; `prompt` ones are published at
+    once, with ids that are the same whenever they are made again.
+    """
+
+    records: list[OutRecord]
+    prompt: list[OutRecord]
+    rows: list[Rows]

@@ -56,6 +56,22 @@ def base36(number: int) -> str:
     return _DIGITS[number] + text
 
 
+_PAIRS: Final = [a + b for a in _DIGITS for b in _DIGITS]
+_SHORT: Final = [pair.lstrip("0") or "0" for pair in _PAIRS]
+
+
+def short_base36(number: int) -> str:
+    """The same two digits at a time, which is quicker; negative numbers count as 0.
+
+    >>> [short_base36(number) for number in (-1, 205, 1_296, 10**9)]
+    ['0', '5P', '100', 'GJDGXS']
+    """
+    if number < len(_PAIRS):
+        return _SHORT[max(number, 0)]
+    high, low = divmod(number, len(_PAIRS))
+    return short_base36(high) + _PAIRS[low]
+
+
 def parse_hops(text: str) -> list[Hop] | Refusal:
     """Read a history; the gap marker is skipped.
 
@@ -102,7 +118,7 @@ def append_hop(text: str, hop: Hop) -> str:
     >>> append_hop("in.c1.0", Hop("ro", "c1", 46, ""))
     'in.c1.0>ro.c1.1A'
     """
-    added = f"{hop.stage}.{hop.node}.{base36(max(hop.delta_ms, 0))}{hop.acts}"
+    added = f"{hop.stage}.{hop.node}.{short_base36(hop.delta_ms)}{hop.acts}"
     if not text:
         return added
     longer = f"{text}>{added}"

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Final
 
 from connectors.clock import Clock, SystemClock
-from flows import ingest
+from flows.catalog import FLOWS
 from flows.doctor import (
     check_clickhouse,
     check_kafka,
+    check_level,
     check_machine,
     check_setup,
     check_software,
@@ -25,13 +26,12 @@ from schemas.topics_catalog import load_topics
 NAMES: Final = (
     *check_software.NAMES,
     *check_setup.NAMES,
+    *check_level.NAMES,
     *check_machine.NAMES,
     *check_kafka.NAMES,
     *check_clickhouse.NAMES,
     *check_store.NAMES,
 )
-
-FLOWS: Final = {ingest.FLOW_ID: (ingest.TABLES, ingest.STREAMS, ingest.STEP_IDS)}
 
 
 def examine(
@@ -58,10 +58,11 @@ def examine(
 def _look_around(
     flow: str, settings: Settings, policy: Policy | None, clock: Clock
 ) -> list[Finding]:
-    steps = FLOWS[flow][2]
+    steps = FLOWS[flow].step_ids
     kafka, facts = check_kafka.check_kafka(settings, wanted_topics(flow, policy), clock)
     brokers = facts.cluster.brokers if facts else 1
     return [
+        *check_level.check_level(settings),
         *check_machine.check_machine(settings, brokers=brokers),
         *kafka,
         *check_clickhouse.check_clickhouse(settings, clock),

@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
+from connectors.native.level import Wish
 from schemas.blocks import Origin, OutRecord
 from schemas.errors import ConfigError, PermanentError, TransientError
 from tests.services import Breakable, KafkaService
@@ -19,8 +20,9 @@ from tests.services_clients import make_topic
 class Place:
     """An input and an output topic, and sinks between them as a worker would open them."""
 
-    def __init__(self, servers: str, prefix: str) -> None:
+    def __init__(self, servers: str, prefix: str, level: Wish) -> None:
         self.servers = servers
+        self.level = level
         self.application = f"{prefix}app"
         self.source = make_topic(self.servers, f"{prefix}in", partitions=2)
         self.out = make_topic(self.servers, f"{prefix}out")
@@ -33,6 +35,7 @@ class Place:
             sources=[self.source],
             timeout_s=timeout_s,
             step_s_max=step_s_max,
+            level=self.level,
         )
         return sink.open_lane(0)
 
@@ -64,8 +67,8 @@ class Place:
 
 
 @pytest.fixture
-def place(real_kafka: KafkaService, topic_prefix: str) -> Place:
-    return Place(real_kafka.bootstrap_servers, topic_prefix)
+def place(real_kafka: KafkaService, topic_prefix: str, level: Wish) -> Place:
+    return Place(real_kafka.bootstrap_servers, topic_prefix, level)
 
 
 def test_an_epoch_is_visible_when_it_ends_and_not_before(place: Place) -> None:
@@ -155,9 +158,9 @@ def test_an_epoch_without_records_moves_nothing(place: Place) -> None:
 
 
 def test_a_broker_that_stays_silent_ends_the_worker_in_bounded_time(
-    breakable_kafka: Breakable, topic_prefix: str
+    breakable_kafka: Breakable, topic_prefix: str, level: Wish
 ) -> None:
-    place = Place(breakable_kafka.bootstrap_servers, topic_prefix)
+    place = Place(breakable_kafka.bootstrap_servers, topic_prefix, level)
     first = place.open(step_s_max=6.0)
     first.write_batch([place.records(range(5))])
     breakable_kafka.pause()
@@ -220,7 +223,52 @@ def test_a_transaction_is_not_written_again_without_end(place: Place) -> None:
     part = place.open()
     part._producer = Aborting(part._producer, 99)  # type: ignore[assignment] # stands for it
     part.write_batch([place.records(range(5))])
-    with pytest.raises(TransientError, match="OUT_OF_ORDER_SEQUENCE_NUMBER, 4 times"):
+    with pytest.raises(TransientError, match="OUT_OF_ORDER_SEQUENCE_NUMBER, again"):
         part.snapshot()
 
+    assert [] == place.committed()
+
+
+class SteadyTime:
+    """A clock in place of the module's: it moves when told, and with every sleep."""
+
+    def __init__(self) -> None:
+        self.at_s = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.at_s
+
+    def sleep(self, seconds: float) -> None:
+        self.at_s += seconds
+
+
+class SlowAndAborting(Aborting):
+    """A producer each of whose commits takes longer than a step may, and then fails."""
+
+    def __init__(self, producer: Any, clock: SteadyTime, step_s: float) -> None:
+        super().__init__(producer, 99)
+        self.calls = 0
+        self._clock = clock
+        self._step_s = step_s
+
+    def commit_transaction(self, timeout: float) -> None:
+        self.calls += 1
+        self._clock.sleep(self._step_s)
+        super().commit_transaction(timeout)
+
+
+def test_all_steps_that_end_an_epoch_have_a_bound_together(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice what one step may take, however many repeats would be left."""
+    part = place.open(step_s_max=10.0)
+    clock = SteadyTime()
+    monkeypatch.setattr("connectors.kafka.transactions.time", clock)
+    slow = SlowAndAborting(part._producer, clock, 11.0)
+    part._producer = slow  # type: ignore[assignment] # stands for it
+    part.write_batch([place.records(range(5))])
+    with pytest.raises(TransientError, match="repeated at the next start"):
+        part.snapshot()
+
+    assert 3 == slow.calls
     assert [] == place.committed()

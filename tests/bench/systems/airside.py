@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from itertools import compress
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import bytewax.operators as op
 import numpy as np
@@ -22,13 +22,16 @@ from bytewax.run import cli_main
 
 from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
+from connectors.native.level import Wish, choose_level
 from flows.ingest import make_checker, read_policy
 from flows.run import tune_garbage_collection
 from flows.settings import Settings, read_settings
 from flows.steps.check import BlockChecker
 from flows.steps.roll_up import Rollup
 from schemas.blocks import CheckedBlock
+from schemas.errors import ConfigError
 from schemas.rollup import MINUTE_MS, Dimensions
+from schemas.tickets import Tickets
 from tests.bench.meter import Meter, Task, leave, read_task, report
 from tests.bench.tables import insert
 
@@ -41,9 +44,6 @@ KINDS: Final = (
 )
 POSITIVE: Final = frozenset((1, 2))
 _ONE: Final = np.int32(1)
-_label_of = attrgetter("label")
-_at_of = attrgetter("time_ms")
-_topic_of = attrgetter("decision.topic")
 _place_of = attrgetter("campaign", "channel")
 Codes = npt.NDArray[np.int64]
 
@@ -52,8 +52,10 @@ class Level:
     """The product's source and checker at one level. Errors: ImportError when it is not here."""
 
     def __init__(self, name: str) -> None:
-        if name != "pure":
-            raise ImportError(f"level {name} is not part of this checkout")
+        try:
+            self.name = choose_level(cast("Wish", name)).name
+        except ConfigError as err:
+            raise ImportError(str(err)) from None
 
     def source(self, task: Task, stop: Callable[[], bool]) -> LaneSource:
         return LaneSource(
@@ -64,6 +66,7 @@ class Level:
             streams=(task.topic,),
             clock=SystemClock(),
             stop=stop,
+            level=self.name,
         )
 
     def checker(self, settings: Settings) -> BlockChecker:
@@ -111,31 +114,34 @@ class Job:
 
     def take(self, block: CheckedBlock) -> dict[str, list[int]]:
         """Route the block: the places of its messages by destination."""
-        bodies = block.bodies
-        accepted = [body is not None for body in bodies]
-        tickets: list[Any] = list(compress(block.tickets, accepted))
-        labels = list(map(_label_of, tickets))
-        routed: dict[str, list[int]] = {}
-        places = compress(range(len(bodies)), accepted)
-        for place, topic in zip(places, map(_topic_of, labels), strict=True):
-            try:
-                routed[topic].append(place)
-            except KeyError:
-                routed[topic] = [place]
+        tickets = block.tickets
+        accepted = np.ones(len(block.bodies), np.bool_)
+        accepted[list(block.refusals)] = False
+        places = np.flatnonzero(accepted)
+        numbers = tickets.numbers[places]
+        topics = [label.decision.topic for label in tickets.labels]
+        known = {topic: number for number, topic in enumerate(dict.fromkeys(topics))}
+        doors = np.array([known[topic] for topic in topics], np.int64)[numbers]
+        routed = {topic: places[doors == number].tolist() for topic, number in known.items()}
         for topic, found in routed.items():
             self.routed[topic] += len(found)
         self.refused.update(refusal.code for refusal in block.refusals.values())
         if self._job in "BC":
-            self._roll_up_and_follow(tickets, labels, list(compress(bodies, accepted)))
+            bodies: list[Any] = block.bodies
+            if block.refusals:
+                bodies = list(compress(bodies, accepted.tolist()))
+            self._roll_up_and_follow(tickets, places, bodies)
         return routed
 
-    def _roll_up_and_follow(self, tickets: list[Any], labels: list[Any], bodies: list[Any]) -> None:
-        size = len(tickets)
+    def _roll_up_and_follow(self, tickets: Tickets, places: Codes, bodies: list[Any]) -> None:
+        size = len(bodies)
         pairs = list(map(_place_of, bodies))
-        minutes = (np.fromiter(map(_at_of, tickets), np.int64, size) // MINUTE_MS).tolist()
+        minutes = (tickets.times_ms[places] // MINUTE_MS).tolist()
+        found = tickets.numbers[places]
+        labels = tickets.labels
         numbers = [
-            self._number_of(label, campaign)
-            for label, (campaign, _) in zip(labels, pairs, strict=True)
+            self._number_of(labels[number], campaign)
+            for number, (campaign, _) in zip(found.tolist(), pairs, strict=True)
         ]
         nothing = [0] * size
         self._changed.append(
@@ -145,8 +151,9 @@ class Job:
         )
         if self._job == "C":
             number_of = self._kinds
-            kinds = np.fromiter((number_of[label.type] for label in labels), np.int64, size)
-            self.people.add([ticket.subject for ticket in tickets], kinds)
+            kinds = np.array([number_of[label.type] for label in labels], np.int64)[found]
+            subjects = list(map(tickets.subjects.__getitem__, places.tolist()))
+            self.people.add(subjects, kinds)
             self._learn(pairs, kinds)
 
     def _number_of(self, label: Any, campaign: str) -> int:

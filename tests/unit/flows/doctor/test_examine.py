@@ -10,10 +10,11 @@ import orjson
 import pytest
 
 from flows.__main__ import main
-from flows.doctor.examine import FLOWS, NAMES, examine
+from flows.catalog import FLOWS
+from flows.doctor.examine import NAMES, examine
 from flows.doctor.finding import State
 from flows.ingest import STEP_IDS, STREAMS, TABLES
-from flows.run import FLOWS as RUN
+from flows.run import MAKERS as RUN
 from tests.messages import KEY
 
 PAGE = Path(__file__).parents[4] / "docs" / "operate.md"

@@ -1,0 +1,40 @@
+"""The flows that there are: what each reads, and the step ids that its saved state hangs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from flows import everything, follow, ingest
+from flows.journey.make import JOURNEY, JOURNEY_STEP, make_step
+from flows.settings import Settings
+
+
+class Shape(NamedTuple):
+    """A flow from outside: the tables and streams that it reads, and its step ids."""
+
+    tables: tuple[str, ...]
+    streams: tuple[str, ...]
+    step_ids: tuple[str, ...]
+
+
+FOLLOWERS: Final[dict[str, Callable[[Settings], follow.Step]]] = {
+    JOURNEY: make_step,
+}
+"""What follows accepted events, by the name of the flow that it can be on its own."""
+
+STEPS: Final[dict[str, str]] = {
+    JOURNEY: JOURNEY_STEP,
+}
+"""The step id of each follower."""
+
+FLOWS: Final[dict[str, Shape]] = {
+    ingest.FLOW_ID: Shape(ingest.TABLES, ingest.STREAMS, ingest.STEP_IDS),
+    everything.FLOW_ID: Shape(
+        ingest.TABLES, ingest.STREAMS, everything.step_ids(tuple(STEPS.values()))
+    ),
+    **{
+        name: Shape(follow.TABLES, follow.STREAMS, follow.step_ids(step_id))
+        for name, step_id in STEPS.items()
+    },
+}

@@ -1,0 +1,173 @@
+"""Follow accepted events into journeys: the lane's follower of the journey flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from flows.journey.acts import number_of
+from flows.journey.book import Book
+from flows.journey.outcomes import (
+    OBSERVABLE,
+    ORDINAL_OF_TIMERS,
+    SHARED,
+    as_rows,
+    direct_share,
+    may_publish,
+    observed,
+    outcome_rows,
+    result_of,
+    timed_out,
+)
+from flows.journey.rules import JourneyRules
+from flows.journey.story import Told
+from flows.journey.touches import People, Result, Share, Touch, touch_of
+from flows.steps.accept import PROFILE_TOPIC
+from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
+from schemas.errors import PermanentError
+from schemas.ticket import hash64
+
+STATE_VERSION: Final = 1
+_DAY_MS: Final = 86_400_000
+_MASK: Final = (1 << 64) - 1
+_MIX: Final = 0x9E3779B97F4A7C15
+_REFUNDED: Final = "ntf.outcome.refunded.v1"
+_ASSIGNED: Final = "ntf.orchestration.variant_assigned.v1"
+_SUPPRESSED: Final = "ntf.orchestration.suppressed.v1"
+
+
+class JourneyFollower:
+    """One lane's journeys.
+
+    State: everything, as versioned bytes. Time is event time: the block's watermark.
+    Delivery: after `load` the same blocks lead to the same rows and records.
+    """
+
+    def __init__(self, rules: JourneyRules) -> None:
+        self._book = Book(rules)
+        self._people = People(rules)
+        self._window_s = rules.window_ms // 1_000
+
+    def follow(self, block: AcceptedBlock) -> Followed:
+        """Take a block's events into their journeys, and let time pass."""
+        if block.topic == PROFILE_TOPIC:
+            return Followed([], [], [])
+        events: dict[str, list[Told]] = {}
+        for place, label in enumerate(block.labels):
+            act = number_of(label.type, block.bodies[place])
+            # What names nobody is about an audience, and its events are in any lane.
+            if act is not None and block.subjects[place]:
+                told = told_of(block, place, act)
+                events.setdefault(block.journeys[place], []).append(told)
+        changed, new = self._book.fold(events, block.watermark_ms)
+        outcomes, records = self._take_outcomes(block, new)
+        late, ended = self._book.pass_time(block.watermark_ms)
+        self._people.pass_time(block.watermark_ms)
+        silent = [one for one in ended if may_publish(one.story.classes)]
+        records += [
+            timed_out(one, block, ORDINAL_OF_TIMERS + number) for number, one in enumerate(silent)
+        ]
+        rows = [part for part in (changed, late, outcomes) if part.size]
+        return Followed(records, [], rows)
+
+    def _take_outcomes(self, block: AcceptedBlock, new: list[Told]) -> tuple[Rows, list[OutRecord]]:
+        """Put results down to touches, and tell of them in the order of the block."""
+        shares: dict[int, tuple[Sequence[Share], int]] = {}
+        lines: list[tuple[Any, ...]] = []
+        people: dict[str, tuple[list[Touch], list[Result]]] = {}
+        for told in new:
+            touch = touch_of(told)
+            is_shared = SHARED >> told.act & 1
+            if touch is not None or is_shared:
+                touches, results = people.setdefault(told.subject, ([], []))
+                touches += [touch] if touch is not None else []
+                results += [result_of(told)] if is_shared else []
+            if OBSERVABLE >> told.act & 1 and not is_shared:
+                direct = [direct_share(result_of(told))]
+                shares[told.event] = (direct, 0)
+                lines += outcome_rows(told.subject, [(result_of(told), direct, 0)], 0)
+        for subject, (touches, results) in people.items():
+            found = self._people.take(subject, touches, results, block.watermark_ms)
+            lines += outcome_rows(subject, found, self._window_s)
+            shares |= {result.event: (parts, count) for result, parts, count in found}
+        told_of = sorted(
+            (told for told in new if told.event in shares), key=lambda told: told.place
+        )
+        records = [
+            observed(told, block, *shares[told.event], self._window_s)
+            for told in told_of
+            if OBSERVABLE >> told.act & 1 and may_publish(told.classes)
+        ]
+        return as_rows(lines), records
+
+    def dump(self) -> bytes:
+        """The state as bytes with a version number."""
+        return msgspec.msgpack.encode(
+            {
+                "version": STATE_VERSION,
+                "book": self._book.dump(),
+                "people": self._people.dump(),
+            }
+        )
+
+    def load(self, dumped: bytes) -> None:
+        """Take back what `dump` gave.
+
+        Errors: PermanentError for a state of another version.
+        """
+        state = read_state(dumped)
+        self._book.load(state["book"])
+        self._people.load(state["people"])
+
+
+def read_state(dumped: bytes) -> dict[str, Any]:
+    """Decode a state.
+
+    Errors: PermanentError for one that this release cannot read, naming what to do.
+    """
+    try:
+        state = msgspec.msgpack.decode(dumped, type=dict[str, Any])
+        found = f"state version {state.get('version')}"
+    except msgspec.MsgspecError:
+        state, found = {}, "bytes without a version"
+    if state.get("version") != STATE_VERSION:
+        raise PermanentError(
+            do="resume",
+            kind="journeys",
+            found=found,
+            expected=f"version {STATE_VERSION}",
+            hint="run the release that wrote it, or start from an empty data folder",
+        )
+    return state
+
+
+def told_of(block: AcceptedBlock, place: int, act: int) -> Told:
+    """What the event at a place adds to its journey."""
+    label, body = block.labels[place], block.bodies[place]
+    reason = body.reason if label.type == _SUPPRESSED else None
+    hops = block.hops[place]
+    return Told(
+        place=place,
+        journey=block.journeys[place],
+        at_ms=block.times_ms[place],
+        event=(hash64(block.ids[place].encode()) + label.identity * _MIX) & _MASK,
+        act=act,
+        channel=body.channel or "",
+        subject=block.subjects[place],
+        notification=body.notification_id or "",
+        campaign=body.campaign or "",
+        tenant=body.tenant or "",
+        arm=body.arm or "",
+        purpose=label.purpose,
+        classes=label.class_text,
+        sensitivity=label.decision.rank,
+        propensity=body.propensity if label.type == _ASSIGNED else 0.0,
+        held_out=reason == "holdout",
+        hops=hops.count(">") + 1 if hops else 0,
+        expires_day=(block.recorded_ms[place] + label.decision.retention_s * 1_000) // _DAY_MS + 1,
+        amount_minor=body.amount_minor or 0,
+        currency=body.currency or "",
+        refund=label.type == _REFUNDED,
+    )

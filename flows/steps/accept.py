@@ -1,0 +1,132 @@
+"""Put accepted events into the columns that followers read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import Final, TypeVar
+
+import numpy as np
+
+from flows.steps.write_facts import Accepted
+from schemas.blocks import AcceptedBlock, CheckedBlock
+from schemas.events import COLUMNS
+from schemas.hops import clock_went_back, parse_hops
+from schemas.tickets import NO_TIME
+
+T = TypeVar("T")
+_columns_of = attrgetter(*COLUMNS)
+
+PROFILE_TOPIC: Final = "ntf.profiles.v1"
+
+
+def to_follow(
+    block: CheckedBlock,
+    *,
+    zones: Mapping[int, str],
+    held: Sequence[int],
+    watermark_ms: int,
+) -> AcceptedBlock | None:
+    """What followers see of a block that passed a gate; None when there is nothing.
+
+    Shapes: `zones` has every accepted place; `held` are the places that changed the table of
+    profiles, which are given whenever the table is read, accepted now or before.
+    """
+    raw = block.raw
+    if raw.topic != PROFILE_TOPIC:
+        if not zones:
+            return None
+        return accepted_block(block, list(zones), watermark_ms=watermark_ms, zones=zones)
+    told = {place: block.bodies[place].zone for place in held if block.bodies[place] is not None}
+    gone = [
+        (raw.keys[place] or b"").decode("utf-8", "replace")
+        for place in held
+        if block.bodies[place] is None
+    ]
+    if not told and not gone:
+        return None
+    return accepted_block(block, list(told), watermark_ms=watermark_ms, zones=told, gone=gone)
+
+
+def accepted_block(
+    block: CheckedBlock,
+    places: Sequence[int],
+    *,
+    watermark_ms: int,
+    zones: Mapping[int, str],
+    gone: Sequence[str] = (),
+) -> AcceptedBlock:
+    """The events at these places of a checked block; `zones` where one is known, by place.
+
+    Shapes: every place has a ticket and a body.
+    """
+    raw, tickets = block.raw, block.tickets
+    take = columns_at(places, len(raw.offsets))
+    times = take(tickets.times_ms.tolist())
+    recorded = take(tickets.recorded_ms.tolist())
+    return AcceptedBlock(
+        lane=raw.lane,
+        topic=raw.topic,
+        received_ms=raw.received_ms,
+        watermark_ms=watermark_ms,
+        partitions=take(raw.partitions),
+        offsets=take(raw.offsets),
+        labels=[tickets.labels[number] for number in take(tickets.numbers.tolist())],
+        ids=take(tickets.ids),
+        times_ms=times,
+        recorded_ms=[
+            at_ms if at_ms != NO_TIME else of_record
+            for at_ms, of_record in zip(recorded, take(raw.timestamps), strict=True)
+        ],
+        subjects=take(tickets.subjects),
+        journeys=take(tickets.correlations),
+        causes=take(tickets.causations),
+        hops=take(tickets.hops),
+        zones=[zones.get(place, "") for place in places],
+        bodies=take(block.bodies),
+        gone=list(gone),
+    )
+
+
+def accepted_events(block: CheckedBlock, places: Sequence[int]) -> Accepted:
+    """The events at these places by column, as far as a block alone tells of them.
+
+    Shapes: places rise; every one has a ticket and a body.
+    """
+    raw = block.raw
+    take = columns_at(places, len(raw.offsets))
+    tickets = block.tickets.at(places)
+    columns = zip(*map(_columns_of, take(block.bodies)), strict=True)
+    bodies = dict(zip(COLUMNS, columns, strict=True)) if places else dict.fromkeys(COLUMNS, ())
+    nothing = np.zeros(len(places), np.bool_)
+    back = nothing
+    if any(tickets.hops):
+        back = np.array([went_back(text) for text in tickets.hops], np.bool_)
+    return Accepted(
+        topic=raw.topic,
+        tickets=tickets,
+        partitions=np.array(take(raw.partitions), np.int64),
+        offsets=np.array(take(raw.offsets), np.int64),
+        recorded_ms=np.array(take(raw.timestamps), np.int64),
+        keys=take(raw.keys),
+        values=take(raw.values),
+        bodies=bodies,
+        zones=[""] * len(places),
+        unknown=nothing,
+        back=back,
+    )
+
+
+@lru_cache(maxsize=8_192)
+def went_back(text: str) -> bool:
+    """Tell whether a history says that a clock went back."""
+    hops = parse_hops(text) if text else []
+    return isinstance(hops, list) and clock_went_back(hops)
+
+
+def columns_at(places: Sequence[int], size: int) -> Callable[[Sequence[T]], list[T]]:
+    """A function that takes these places of a column; all of them are a plain copy."""
+    if len(places) == size:
+        return list
+    return lambda column: list(map(column.__getitem__, places))
