@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.compare import SYSTEMS, WHOLE, Comparison
+from tests.bench.compare import LEVELS, SYSTEMS, WHOLE, Comparison
 from tests.bench.environments import TOP
+from tests.bench.scale import play
 from tests.bench.stage import Stage, open_stage, prepare_ingest, set_up
 from tests.bench.talk import say
 
@@ -37,6 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
     keep.set_defaults(act=hold)
     whole = some.add_parser("ingest", help="the whole ingest flow with its sinks, x raw")
     whole.set_defaults(act=whole_flow)
+    scale = some.add_parser("scale", help="job A in one cell and in two")
+    scale.add_argument("--level", default="pure", choices=LEVELS)
+    scale.set_defaults(act=scale_out)
     return parser
 
 
@@ -75,6 +79,12 @@ def whole_flow(options: argparse.Namespace) -> dict[str, Any]:
         comparison.play(systems=("raw", WHOLE), jobs="A", rounds=options.rounds)
         comparison.show()
         return {**comparison.as_json(), "ingest_x_raw": comparison.ratio(WHOLE, "raw", "A")}
+
+
+def scale_out(options: argparse.Namespace) -> dict[str, Any]:
+    """One cell against two."""
+    with staged(options) as stage:
+        return play(stage, level=options.level, rounds=options.rounds, run_s_max=options.run_s_max)
 
 
 def hold(options: argparse.Namespace) -> dict[str, Any]:

@@ -17,7 +17,11 @@ MARK: Final = "RESULT "
 
 
 class Task(NamedTuple):
-    """One run. Shapes: `ends` holds how many messages each partition has, from offset 0 on."""
+    """One run.
+
+    Shapes: `ends` holds how many messages each partition has, from offset 0 on; a `cell` of several
+    reads the partitions p with `p % cells == cell`, and `messages` are those.
+    """
 
     job: str
     bootstrap_servers: str
@@ -27,20 +31,26 @@ class Task(NamedTuple):
     clickhouse_url: str
     destinations: dict[str, str]
     level: str
+    cell: int
+    cells: int
 
 
 def read_task() -> Task:
-    """The run that the command line asks for: MANIFEST JOB [LEVEL]."""
+    """The run that the command line asks for: MANIFEST JOB [LEVEL [CELL/CELLS]]."""
     manifest = json.loads(Path(sys.argv[1]).read_text())
+    cell, cells = map(int, sys.argv[4].split("/")) if len(sys.argv) > 4 else (0, 1)
+    ends = {int(number): end for number, end in manifest["ends"].items()}
     return Task(
         job=sys.argv[2],
         bootstrap_servers=manifest["bootstrap_servers"],
         topic=manifest["topic"],
-        ends={int(number): end for number, end in manifest["ends"].items()},
-        messages=manifest["messages"],
+        ends=ends,
+        messages=sum(end for number, end in ends.items() if number % cells == cell),
         clickhouse_url=manifest["clickhouse_url"],
         destinations=manifest["destinations"],
         level=sys.argv[3] if len(sys.argv) > 3 else "",
+        cell=cell,
+        cells=cells,
     )
 
 

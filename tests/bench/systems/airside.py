@@ -60,7 +60,8 @@ class Level:
     def source(self, task: Task, stop: Callable[[], bool]) -> LaneSource:
         return LaneSource(
             bootstrap_servers=task.bootstrap_servers,
-            lanes=1,
+            lanes=task.cells,
+            own=(task.cell,),
             tables=(),
             streams=(task.topic,),
             clock=SystemClock(),

@@ -40,7 +40,7 @@ SETTINGS: Final = {
 
 def word(name: str) -> str:
     """A header as text."""
-    return f"decode(headers['{name}'], 'UTF-8')"
+    return f"cast(headers['{name}'] as string)"
 
 
 def source(task: Task) -> str:
