@@ -1,0 +1,148 @@
+"""What is kept of each person: additive counts in one slab, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.model.shapes import BINS, HOURS
+
+Rows = NDArray[np.int64]
+NO_PREFERENCE: Final = -1
+_FIRST_ROWS: Final = 1_024
+
+
+def code_of(text: str) -> int:
+    """A 64-bit number that stands for an id, the same in every process."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+class People:
+    """Rows of counts by id, with a bound.
+
+    State: `BYTES_PER_PERSON` of counts a row, beside the id and its entry in the index. Past
+    `people_max` the person who was touched longest ago goes.
+    """
+
+    COLUMNS: Final = (
+        ("sent", BINS, np.float32),
+        ("answered", BINS, np.float32),
+        ("recent_sent", BINS, np.float32),
+        ("recent_answered", BINS, np.float32),
+        ("activity", HOURS, np.float32),
+        ("recent_activity", HOURS, np.float32),
+    )
+    BYTES_PER_PERSON: Final = sum(4 * width for _, width, _ in COLUMNS) + 1 + 8 + 8 + 1
+
+    def __init__(self, people_max: int) -> None:
+        self.people_max = people_max
+        self.row_of: dict[str, int] = {}
+        self.ids: list[str | None] = []
+        self.free: list[int] = []
+        self.clock = 0
+        self._allocate(0)
+
+    def _allocate(self, rows: int) -> None:
+        self.sent = np.zeros((rows, BINS), dtype=np.float32)
+        self.answered = np.zeros((rows, BINS), dtype=np.float32)
+        self.recent_sent = np.zeros((rows, BINS), dtype=np.float32)
+        self.recent_answered = np.zeros((rows, BINS), dtype=np.float32)
+        self.activity = np.zeros((rows, HOURS), dtype=np.float32)
+        self.recent_activity = np.zeros((rows, HOURS), dtype=np.float32)
+        self.preference = np.full(rows, NO_PREFERENCE, dtype=np.int8)
+        self.code = np.zeros(rows, dtype=np.uint64)
+        self.touched = np.zeros(rows, dtype=np.int64)
+        self.here = np.zeros(rows, dtype=np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.row_of)
+
+    def find(self, users: Iterable[str]) -> Rows:
+        """Rows of people, -1 for those who have none. State: reads only."""
+        get = self.row_of.get
+        return np.array([get(user, -1) for user in users], dtype=np.int64)
+
+    def claim(self, users: list[str]) -> Rows:
+        """Rows of people, making those that are missing. State: may forget whom it must.
+
+        Errors: ValueError where one block names more people than there may be.
+        """
+        rows = self.find(users)
+        known = rows >= 0
+        order = self.clock + np.arange(len(users))
+        self.touched[rows[known]] = order[known]
+        for place in np.flatnonzero(~known).tolist():
+            user = users[place]
+            rows[place] = self.row_of[user] if user in self.row_of else self._add(user)
+        self.touched[rows] = order
+        self.clock += len(users)
+        return rows
+
+    def _add(self, user: str) -> int:
+        if len(self.row_of) >= self.people_max:
+            self._evict()
+        if not self.free:
+            self._grow()
+        row = self.free.pop()
+        self.row_of[user] = row
+        self.ids[row] = user
+        self.code[row] = code_of(user)
+        self.touched[row] = self.clock
+        self.here[row] = True
+        return row
+
+    def _grow(self) -> None:
+        old = len(self.ids)
+        new = min(max(_FIRST_ROWS, 2 * old), max(self.people_max, old + 1))
+        kept = {name: getattr(self, name) for name in self.arrays()}
+        self._allocate(new)
+        for name, values in kept.items():
+            getattr(self, name)[:old] = values
+        self.ids += [None] * (new - old)
+        self.free += range(new - 1, old - 1, -1)
+
+    def _evict(self) -> None:
+        """Forget the thirty-second part that was touched longest ago, at least one."""
+        rows = np.flatnonzero(self.here & (self.touched < self.clock))
+        if not len(rows):
+            message = f"could not hold people: found a block of over {self.people_max}"
+            raise ValueError(message)
+        share = max(1, len(self.row_of) // 32)
+        oldest = rows[np.argsort(self.touched[rows], kind="stable")[:share]]
+        for row in oldest.tolist():
+            user = self.ids[row]
+            assert user is not None
+            self.forget(user)
+
+    def forget(self, user: str) -> bool:
+        """Delete a person's counts, id and place in the index. Shapes: whether there were any."""
+        row = self.row_of.pop(user, None)
+        if row is None:
+            return False
+        self.ids[row] = None
+        for name in self.arrays():
+            getattr(self, name)[row] = NO_PREFERENCE if name == "preference" else 0
+        self.free.append(row)
+        return True
+
+    @classmethod
+    def arrays(cls) -> tuple[str, ...]:
+        """Names of all columns."""
+        return (*(name for name, _, _ in cls.COLUMNS), "preference", "code", "touched", "here")
+
+    def slab(self) -> dict[str, object]:
+        """Where everybody sits, for a snapshot."""
+        return {"ids": self.ids, "free": self.free, "clock": self.clock}
+
+    def restore(self, slab: dict[str, Any], rows: Rows, columns: dict[str, NDArray[Any]]) -> None:
+        """Put people back where a snapshot found them."""
+        self._allocate(len(slab["ids"]))
+        self.ids, self.free = list(slab["ids"]), list(slab["free"])
+        for name, values in columns.items():
+            getattr(self, name)[rows] = values
+        self.row_of = {user: row for row, user in enumerate(self.ids) if user is not None}
+        self.clock = slab["clock"]

@@ -1,0 +1,81 @@
+"""The dictionary of rhythms that a person's curve is looked up in, before data bends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+HOURS: Final = 24
+SLOTS: Final = 168
+BINS: Final = 48  # workday hours, then weekend hours
+FRIDAY: Final = 4
+
+# Slot of the week to bin.
+BIN_OF_SLOT: Final = np.where(
+    np.arange(SLOTS) // HOURS > FRIDAY, HOURS + np.arange(SLOTS) % HOURS, np.arange(SLOTS) % HOURS
+)
+LEVELS: Final = np.arange(-5.5, 3.6, 0.75)  # logit of the mean response
+LEVEL_COUNT: Final = len(LEVELS)
+EVERYONE: Final = 0  # the shape that the whole population bends, from flat
+FLAT: Final = 1
+_WAKING: Final = slice(7, 22)
+_STRENGTHS: Final = (0.4, 1.0, 2.2)
+_PEAKS: Final = np.arange(6.5, 24.0, 1.5)
+_PAIRS: Final = ((8.0, 18.0), (8.0, 21.0), (12.5, 20.0))
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Shapes at the start, and how far data may bend each.
+
+    Shapes: `curve` (J, 48) in logits, zero mean over waking workday hours; `stiffness` (J,) in
+    prior observations of information.
+    """
+
+    curve: Floats
+    stiffness: Floats
+    prior: Floats
+
+
+def _bump(peak: float, width: float) -> Floats:
+    angle = 2 * np.pi * (np.arange(HOURS) - peak) / HOURS
+    return np.asarray(np.exp(width * (np.cos(angle) - 1.0)))
+
+
+def centre(curve: Floats) -> Floats:
+    """Shift shapes so that waking workday hours average zero. Shapes: (..., 48)."""
+    return np.asarray(curve - curve[..., _WAKING].mean(axis=-1, keepdims=True))
+
+
+@cache
+def dictionary() -> Dictionary:
+    """The population's curve, none, one bump anywhere in three strengths, a few of two bumps."""
+    days = [np.zeros(HOURS), np.zeros(HOURS)]
+    days += [strength * _bump(peak, 4.0) for strength in _STRENGTHS for peak in _PEAKS]
+    days += [1.6 * (_bump(first, 6.0) + _bump(second, 6.0)) for first, second in _PAIRS]
+    curve = centre(np.array([np.tile(day, 2) for day in days]))
+    stiffness = np.full(len(curve), 30.0)
+    stiffness[EVERYONE] = 2.0
+    prior = np.full(len(curve), 0.5 / (len(curve) - 2))
+    prior[EVERYONE], prior[FLAT] = 0.4, 0.1
+    return Dictionary(curve=curve, stiffness=stiffness, prior=prior)
+
+
+@cache
+def smoother() -> Floats:
+    """A kernel around the clock, one hour wide. Shapes: (24, 24), symmetric, peak one."""
+    gap = np.abs(np.arange(HOURS)[:, None] - np.arange(HOURS)[None])
+    gap = np.minimum(gap, HOURS - gap)
+    return np.asarray(np.exp(-0.5 * gap.astype(np.float64) ** 2))
+
+
+def smooth(values: Floats) -> Floats:
+    """Sum each hour with its neighbours, workdays and weekends apart. Shapes: (..., 48)."""
+    days = values.reshape(*values.shape[:-1], 2, HOURS)
+    return (days @ smoother()).reshape(values.shape)

@@ -1,0 +1,1 @@
+"""The bench of delivery-time policies: simulated worlds, simple peers, a table with intervals."""
