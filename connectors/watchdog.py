@@ -2,6 +2,8 @@
 
 A worker that waits for ever looks healthy from outside. What tells is the age of its last
 durable epoch: when that is too old, the stacks of all threads go to the log and the process ends.
+A clock that is set back is known to end in such a wait: the engine measures epochs, and when to
+look for input, by the time of day, and stands still until that time has come again.
 Source: research/engine section 6.
 """
 
@@ -18,16 +20,18 @@ from typing import Final, NoReturn
 
 import structlog
 
-from schemas.errors import PermanentError
+from schemas.errors import AirsideError, PermanentError, TransientError
 
 _log = structlog.get_logger(__name__)
 
 _LOOK_S_MAX: Final = 1.0
 _MARGIN_S: Final = 15.0
+_BACK_S_MAX: Final = 10.0
+"""A clock that is set back by less is waited for: a start takes about as long."""
 
 
 class Watchdog:
-    """Ends this process when nothing became durable for `limit_s`.
+    """Ends this process when nothing became durable for `limit_s`, or the clock was set back.
 
     `beat` says that the work goes on: an epoch became durable, or a wait that has its own bound
     was taken up again. It touches `sign`, a file by which a supervisor sees the same from outside,
@@ -41,14 +45,19 @@ class Watchdog:
         *,
         limit_s: float,
         sign: Path | None = None,
+        say: Callable[[str], None] = lambda _error: None,
         steady_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = time.time,
         end: Callable[[int], NoReturn] = os._exit,
     ) -> None:
         self._limit_s = limit_s
         self._sign = sign
+        self._say = say
         self._steady_s = steady_s
+        self._now_s = now_s
         self._end = end
         self._beat_s = steady_s()
+        self._ahead_s = now_s() - steady_s()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -84,17 +93,36 @@ class Watchdog:
             self.look()
 
     def look(self) -> None:
-        """End the process if its last beat is too old."""
-        if self.age_s <= self._limit_s:
-            return
-        error = PermanentError(
-            do="go on",
-            kind="process",
-            found=f"nothing durable for {self.age_s:.0f} s",
-            expected=f"an epoch within {self._limit_s:.0f} s (AIRSIDE_WATCHDOG_S)",
-            hint="the stacks of all threads are in the log; the epoch is repeated at the next "
-            "start",
-        )
+        """End the process if its last beat is too old, or the engine waits for an old time."""
+        before_s, self._ahead_s = self._ahead_s, self._now_s() - self._steady_s()
+        if before_s - self._ahead_s > _BACK_S_MAX:
+            self._end_with(_set_back(before_s - self._ahead_s))
+        elif self.age_s > self._limit_s:
+            faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
+            self._end_with(_hung(self.age_s, self._limit_s))
+
+    def _end_with(self, error: AirsideError) -> None:
         _log.error("watchdog_ended_process", error=str(error))
-        faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
-        self._end(PermanentError.exit_code)
+        self._say(str(error))
+        self._end(error.exit_code)
+
+
+def _set_back(seconds: float) -> AirsideError:
+    return TransientError(
+        do="go on",
+        kind="process",
+        found=f"the clock of this machine {seconds:.0f} s back",
+        expected="a clock that is never set back by much, as a time service keeps it",
+        hint="until the old time has come again the engine would do nothing; the epoch is "
+        "repeated at the next start",
+    )
+
+
+def _hung(age_s: float, limit_s: float) -> AirsideError:
+    return PermanentError(
+        do="go on",
+        kind="process",
+        found=f"nothing durable for {age_s:.0f} s",
+        expected=f"an epoch within {limit_s:.0f} s (AIRSIDE_WATCHDOG_S)",
+        hint="the stacks of all threads are in the log; the epoch is repeated at the next start",
+    )

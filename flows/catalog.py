@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from flows import everything, follow, ingest
+from flows.journey.make import JOURNEY, JOURNEY_STEP, make_step
 from flows.settings import Settings
+from flows.timing import flow as timing
 
 
 class Shape(NamedTuple):
@@ -17,16 +19,22 @@ class Shape(NamedTuple):
     step_ids: tuple[str, ...]
 
 
-FOLLOWERS: Final[dict[str, Callable[[Settings], follow.Step]]] = {}
+FOLLOWERS: Final[dict[str, Callable[[Settings], follow.Step]]] = {
+    JOURNEY: make_step,
+    timing.FLOW_ID: timing.make_step,
+}
 """What follows accepted events, by the name of the flow that it can be on its own."""
 
-STEPS: Final[dict[str, str]] = {}
+STEPS: Final[dict[str, str]] = {
+    JOURNEY: JOURNEY_STEP,
+    timing.FLOW_ID: timing.STEP_ID,
+}
 """The step id of each follower."""
 
 FLOWS: Final[dict[str, Shape]] = {
     ingest.FLOW_ID: Shape(ingest.TABLES, ingest.STREAMS, ingest.STEP_IDS),
     everything.FLOW_ID: Shape(
-        ingest.TABLES, ingest.STREAMS, everything.step_ids(tuple(STEPS.values()))
+        follow.TABLES, ingest.STREAMS, everything.step_ids(tuple(STEPS.values()))
     ),
     **{
         name: Shape(follow.TABLES, follow.STREAMS, follow.step_ids(step_id))

@@ -166,6 +166,11 @@ def _policy_only() -> Settings:
     return read_settings(nowhere)
 
 
+def _kafka_only() -> Settings:
+    """Settings for commands that only publish: no ClickHouse need be named."""
+    return read_settings({"clickhouse": {"url": "-"}})
+
+
 def draw_key(_options: Namespace) -> int:
     """Print a new key for AIRSIDE_QUARANTINE_KEY."""
     say(base64.b64encode(os.urandom(KEY_BYTES)).decode())
@@ -251,7 +256,7 @@ def simulate(options: Namespace) -> int:
     from flows.demo import make_world, send_world  # noqa: PLC0415 - starts quicker without
     from flows.simulate import read_shares  # noqa: PLC0415 - starts quicker without
 
-    settings = read_settings()
+    settings = _kafka_only()
     world = make_world(
         seconds=options.seconds,
         rate=options.rate,
@@ -267,7 +272,7 @@ def replay(options: Namespace) -> int:
     """Publish a file of CloudEvents."""
     from flows.replay import run_replay  # noqa: PLC0415 - starts quicker without
 
-    return run_replay(options.file, settings=read_settings(), speed=options.speed)
+    return run_replay(options.file, settings=_kafka_only(), speed=options.speed)
 
 
 def convert(options: Namespace) -> int:

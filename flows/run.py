@@ -277,7 +277,11 @@ def run_cell(
     structlog.contextvars.bind_contextvars(cell=cell.number, generation=generation)
     home.error_file(cell).unlink(missing_ok=True)
     arm(settings.crash_at)
-    watchdog = Watchdog(limit_s=settings.watchdog_s, sign=home.sign(cell))
+    watchdog = Watchdog(
+        limit_s=settings.watchdog_s,
+        sign=home.sign(cell),
+        say=lambda error: say_error(home, cell, {"pid": os.getpid(), "error": error}),
+    )
     try:
         with opened_store(home, cell, generation=generation, wait_s_max=wait_s_max) as store:
             watchdog.start()

@@ -164,6 +164,37 @@ class TimingSettings(_Group):
         return key
 
 
+class JourneySettings(_Group):
+    """How long journeys are followed, and what their results are put down to."""
+
+    timeout_s: float = Field(259_200.0, ge=60, le=31_536_000)
+    # seconds of event time without an event after which a journey without an end times out.
+    forget_s: float = Field(604_800.0, ge=60, le=31_536_000)
+    # seconds of event time without an event after which a worker forgets a journey; an event that
+    # comes later changes no row. More than the lateness that the gate allows.
+    tombstone_s: float = Field(2_592_000.0, ge=60, le=315_360_000)
+    # seconds for which a forgotten journey is known as such.
+    journeys_max: int = Field(1_000_000, ge=100, le=100_000_000)
+    # journeys of one lane, about 600 bytes each; for one more, the longest silent are forgotten.
+    acts_max: int = Field(64, ge=8, le=10_000)
+    # events of one journey in `acts`; the earliest ones stay.
+    window_s: float = Field(604_800.0, ge=60, le=31_536_000)
+    # seconds between a touch and a result that may be put down to it.
+    touches_max: int = Field(64, ge=1, le=10_000)
+    # journeys that touched one person within the window; the latest ones stay.
+    outcomes_max: int = Field(64, ge=1, le=10_000)
+    # results of one person that late touches may still correct; the latest ones stay.
+
+
+class MoneySettings(_Group):
+    """What messages cost, and in which money results are told."""
+
+    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$")
+    # ISO 4217; metrics of money count amounts in it, and no others.
+    costs: dict[str, float] = {}
+    # of one sent message by channel, in minor units of that currency, as JSON: {"sms": 4.5}.
+
+
 class Settings(BaseSettings):
     """Everything a dataflow is told. Errors come from `read_settings`."""
 
@@ -180,6 +211,8 @@ class Settings(BaseSettings):
     time: TimeSettings = TimeSettings()  # type: ignore[call-arg] # all have defaults
     limit: LimitSettings = LimitSettings()  # type: ignore[call-arg] # all have defaults
     timing: TimingSettings = TimingSettings()  # type: ignore[call-arg] # all have defaults
+    journey: JourneySettings = JourneySettings()  # type: ignore[call-arg] # all have defaults
+    money: MoneySettings = MoneySettings()  # type: ignore[call-arg] # all have defaults
     policy: Path | None = None
     # the policy file; the one that comes with Airside when not set.
     data: Path = Path(".airside")

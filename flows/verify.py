@@ -35,7 +35,7 @@ toUnixTimestamp64Milli(recorded_at), purpose, class, sensitivity, category, subj
 notification, cause, trace_id, campaign, tenant, channel, arm, reason, amount_minor, currency, zone,
 local_hour, warnings, topic, part, off FROM facts FINAL"""
 CELLS_SQL: Final = """SELECT intDiv(toUnixTimestamp(w), 60), event_type, campaign, channel, class,
-currency, n, amount_minor, latency_hist FROM rollup_1m"""
+currency, arm, n, amount_minor, latency_hist FROM rollup_1m"""
 TOTAL_SQL: Final = "SELECT sum(n) FROM fates FINAL"
 
 _RUN: Final = 10_000
@@ -224,8 +224,8 @@ def _check_cells(truth: Truth, client: Tables, found: _Findings) -> int:
     seen: set[CellKey] = set()
     total = 0
     for *parts, n, amount_minor, histogram in _rows(client, CELLS_SQL):
-        minute, event_type, campaign, channel, classes, currency = parts
-        key: CellKey = (minute, event_type, campaign, channel, classes, currency)
+        minute, event_type, campaign, channel, classes, currency, arm = parts
+        key: CellKey = (minute, event_type, campaign, channel, classes, currency, arm)
         total += n
         wanted = truth.cells.get(key)
         if wanted is None:

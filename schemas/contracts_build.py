@@ -21,6 +21,8 @@ from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES
 from schemas.events.ticket_contract import TicketContract
 from schemas.events_page import write_page
+from schemas.experiment import NAME as EXPERIMENT
+from schemas.experiment import ExperimentEvaluated
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -37,9 +39,10 @@ def build_contract(name: str, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def build_contracts() -> dict[str, dict[str, Any]]:
-    """Make all contracts: one per event type, and the ticket's."""
+    """Make all contracts: one per event type, the ticket's, and those of what we publish."""
     found = {kind.name: build_contract(kind.name, kind.model) for kind in EVENT_TYPES.values()}
     found["ticket.v1"] = build_contract("ticket.v1", TicketContract)
+    found[EXPERIMENT] = build_contract(EXPERIMENT, ExperimentEvaluated)
     return found
 
 

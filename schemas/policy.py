@@ -139,6 +139,8 @@ class Policy(_Part):
     # Topics from the most open to the most closed.
     roles: tuple[Word, ...] = Field(min_length=1)
     # Roles from the least to the most trusted.
+    small_groups: dict[Word, Annotated[int, Field(ge=2, le=1_000)]] = {}
+    # For each role that may not see small groups: the least number of people a line may be about.
     defaults: Defaults
     classes: dict[ClassName, DataClass]
     categories: tuple[Word, ...]
@@ -156,7 +158,7 @@ class Policy(_Part):
         }
         used = [("class", name) for item in self.classes.values() for name in item.implies]
         used += [("purpose", n) for item in self.purposes.values() for n in item.compatible]
-        used.append(("role", self.defaults.role))
+        used += [("role", role) for role in (self.defaults.role, *self.small_groups)]
         for rule in self.rules:
             used += [("class", name) for name in rule.when.classes]
             used += [("purpose", name) for name in rule.when.purposes]
@@ -186,6 +188,10 @@ class Policy(_Part):
         """The least time that any message is kept. Units: seconds."""
         spans = [self.defaults.retention, *(rule.retention for rule in self.rules)]
         return min(seconds_of(span) for span in spans if span)
+
+    def people_min(self, role: str) -> int:
+        """How many people a line must be about for this role; 0 for one that may see each."""
+        return self.small_groups.get(role, 0)
 
     def decide(self, names: frozenset[str], purpose: str) -> Decision:
         """Say where a ticket with these classes and this purpose goes.

@@ -17,6 +17,7 @@ class Dimensions(NamedTuple):
     channel: str
     class_text: str
     currency: str
+    arm: str = ""
 
 
 def bucket_of(latency_ms: int) -> int:

@@ -101,7 +101,7 @@ def facts_as_cells(client: Client) -> dict[Any, Any]:
     """The rollup that the facts make, counted here and not in SQL."""
     found: dict[Any, Any] = {}
     query = """SELECT toUnixTimestamp64Milli(event_time), event_type, campaign, channel, class,
-    currency, amount_minor, toUnixTimestamp64Milli(recorded_at) FROM facts FINAL"""
+    currency, arm, amount_minor, toUnixTimestamp64Milli(recorded_at) FROM facts FINAL"""
     for at_ms, *words, amount, recorded_ms in client.query(query).result_rows:
         cell = found.setdefault((at_ms // MINUTE_MS, *words), [0, 0, [0] * 32])
         cell[0] += 1
@@ -112,7 +112,7 @@ def facts_as_cells(client: Client) -> dict[Any, Any]:
 
 def cells_as_read(client: Client) -> dict[Any, Any]:
     return {
-        tuple(row[:6]): [row[6], row[7], list(row[8])]
+        tuple(row[:7]): [row[7], row[8], list(row[9])]
         for row in client.query(CELLS_SQL).result_rows
     }
 

@@ -14,6 +14,20 @@ _HOPS: Final = pa.list_(
         [("stage", pa.string()), ("node", pa.string()), ("ms", pa.uint64()), ("act", pa.string())]
     )
 )
+_REAL: Final = pa.float64()
+_COUNT: Final = pa.uint64()
+_ODDS: Final = pa.list_(pa.struct([("slot", pa.uint8()), ("propensity", _REAL)]))
+_SLOTS: Final = pa.list_(
+    pa.struct(
+        [
+            ("bin", pa.uint8()),
+            ("lift", _REAL),
+            ("error", _REAL),
+            ("log_e", _REAL),
+            ("found", pa.bool_()),
+        ]
+    )
+)
 
 
 class Table(NamedTuple):
@@ -91,6 +105,7 @@ TABLES: Final[dict[str, Table]] = {
                 ("event_type", _TEXT),
                 ("campaign", _TEXT),
                 ("channel", _TEXT),
+                ("arm", _TEXT),
                 ("class", _TEXT),
                 ("currency", _TEXT),
                 ("lane", pa.uint16()),
@@ -101,7 +116,43 @@ TABLES: Final[dict[str, Table]] = {
                 ("ver", pa.uint64()),
             ]
         ),
-        key=("w", "event_type", "campaign", "channel", "class", "currency", "lane"),
+        key=("w", "event_type", "campaign", "channel", "class", "currency", "lane", "arm"),
+    ),
+    "journeys": Table(
+        pa.schema(
+            [
+                ("journey", _TEXT),
+                ("subject", _TEXT),
+                ("notification", _TEXT),
+                ("campaign", _TEXT),
+                ("tenant", _TEXT),
+                ("channel", _TEXT),
+                ("arm", _TEXT),
+                ("purpose", _TEXT),
+                ("class", _TEXT),
+                ("sensitivity", pa.uint8()),
+                ("stage", _TEXT),
+                ("rank", pa.uint8()),
+                ("state", _TEXT),
+                ("started_at", _MS),
+                ("last_at", _MS),
+                ("n", pa.uint32()),
+                ("acts", _WORDS),
+                ("at", pa.list_(_MS)),
+                ("hops", pa.uint16()),
+                ("propensity", pa.float64()),
+                ("amount_minor", pa.int64()),
+                ("refunded_minor", pa.int64()),
+                ("currency", _TEXT),
+                ("opened_human", pa.bool_()),
+                ("opened_machine", pa.bool_()),
+                ("clicked", pa.bool_()),
+                ("converted", pa.bool_()),
+                ("expires_at", pa.date32()),
+                ("ver", pa.uint64()),
+            ]
+        ),
+        key=("journey",),
     ),
     "rollup_floors": Table(
         pa.schema([("lane", pa.uint16()), ("floor", _MS), ("ver", pa.uint64())]), key=("lane",)
@@ -134,5 +185,96 @@ TABLES: Final[dict[str, Table]] = {
             ]
         ),
         key=("topic", "part", "run", "door", "code", "source", "lane"),
+    ),
+    "decisions": Table(
+        pa.schema(
+            [
+                ("decision_id", _TEXT),
+                ("event_id", _TEXT),
+                ("requested_at", _MS),
+                ("journey", _TEXT),
+                ("subject", _TEXT),
+                ("campaign", _TEXT),
+                ("channel", _TEXT),
+                ("arm", _TEXT),
+                ("decided_at", _MS),
+                ("chosen_at", _MS),
+                ("chosen_slot", pa.uint8()),
+                ("propensity", _REAL),
+                ("allowed", pa.binary(21)),
+                ("alternatives", _ODDS),
+                ("score", _REAL),
+                ("reason", _TEXT),
+                ("model", _TEXT),
+                ("model_version", _TEXT),
+                ("policy", pa.uint32()),
+                ("expires_at", pa.date32()),
+                ("ver", pa.uint64()),
+            ]
+        )
+    ),
+    "decision_outcomes": Table(
+        pa.schema(
+            [
+                ("decision_id", _TEXT),
+                ("requested_at", _MS),
+                ("campaign", _TEXT),
+                ("subject", _TEXT),
+                ("responded", pa.uint8()),
+                ("responded_at", _MS),
+                ("corrected", pa.uint8()),
+                ("expires_at", pa.date32()),
+                ("ver", pa.uint64()),
+            ]
+        ),
+        key=("campaign", "requested_at", "decision_id"),
+    ),
+    "experiments": Table(
+        pa.schema(
+            [
+                ("experiment", _TEXT),
+                ("started_at", _MS),
+                ("holdout_share", _REAL),
+                ("interest", _REAL),
+                ("alpha", _REAL),
+                ("state", _TEXT),
+                ("decided_at", _MS),
+                ("ver", pa.uint64()),
+            ]
+        ),
+        key=("experiment", "started_at"),
+    ),
+    "experiment_results": Table(
+        pa.schema(
+            [
+                ("experiment", _TEXT),
+                ("at", _MS),
+                ("state", _TEXT),
+                ("lift", _REAL),
+                ("low", _REAL),
+                ("high", _REAL),
+                ("detectable", _REAL),
+                ("sends_needed", _COUNT),
+                ("log_e", _REAL),
+                ("optimised_subjects", _COUNT),
+                ("optimised_sends", _COUNT),
+                ("optimised_answers", _COUNT),
+                ("optimised_value", _REAL),
+                ("holdout_subjects", _COUNT),
+                ("holdout_sends", _COUNT),
+                ("holdout_answers", _COUNT),
+                ("holdout_value", _REAL),
+                ("left_out", _COUNT),
+                ("split_log_e", _REAL),
+                ("split_wrong", pa.bool_()),
+                ("cluster_looks", pa.uint32()),
+                ("cluster_log_e", _REAL),
+                ("clusters_exist", pa.bool_()),
+                ("slots_differ", pa.bool_()),
+                ("slots", _SLOTS),
+                ("ver", pa.uint64()),
+            ]
+        ),
+        key=("experiment", "at"),
     ),
 }

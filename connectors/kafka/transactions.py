@@ -32,6 +32,7 @@ _log = structlog.get_logger(__name__)
 _POLL_S: Final = 0.05
 _STEP_S: Final = 5.0
 _REPEATS_MAX: Final = 4
+_EPOCH_STEPS: Final = 2
 # A group's coordinator is chosen when the group is first asked for; until then reads say so.
 _PASSING: Final = frozenset(
     (
@@ -40,6 +41,9 @@ _PASSING: Final = frozenset(
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     )
 )
+
+
+_AHEAD: Final = "; the clock of this machine is ahead of Kafka's by an hour or more: set it right"
 
 
 class _AbortedError(TransientError):
@@ -53,7 +57,8 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
     and groups, `application.lane`, and must be unique to one flow of one installation.
     Delivery: exactly once on Apache Kafka. A second instance with the same ids fences the first.
     Units: `timeout_s` is the broker's bound on one transaction: longer than two epochs and the
-    longest wait for other sinks. `step_s_max` bounds how long one step of it is tried.
+    longest wait for other sinks. `step_s_max` bounds how long one step of it is tried, and twice
+    that how long all steps that end an epoch are, repeats included.
     Errors: PermanentError when the broker refuses, or another instance took over; TransientError
     when it did not answer in time; ConfigError when it allows no transaction of `timeout_s`.
     """
@@ -104,6 +109,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         self._lane = lane
         self._timeout_s = sink.timeout_s
         self._step_s_max = sink.step_s_max
+        self._ends_s = float("inf")
         self._outage = Outage(f"producer {lane}")
         self._producer = Producer(
             {**sink.config, "transactional.id": name, "error_cb": self._outage}
@@ -162,7 +168,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
 
     def _produce(self, record: OutRecord) -> None:
         headers: Any = record.headers
-        deadline_s = time.monotonic() + self._step_s_max
+        deadline_s = min(time.monotonic() + self._step_s_max, self._ends_s)
         while True:
             try:
                 self._producer.produce(
@@ -185,15 +191,18 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
     def snapshot(self) -> None:
         """End an epoch: its records and the watermark are committed together, or this raises."""
         if self._open:
+            self._ends_s = time.monotonic() + _EPOCH_STEPS * self._step_s_max
             crash_point("before_sink_commit")
             for left in reversed(range(_REPEATS_MAX)):
-                if not self._spoilt and self._committed(may_repeat=left > 0):
+                last = not left or time.monotonic() > self._ends_s
+                if not self._spoilt and self._committed(may_repeat=not last):
                     break
-                if not left:
+                if last:
                     raise self._late("commit", "transactions that had to be aborted")
                 self._repeat()
             self._open = False
             self._taken = []
+            self._ends_s = float("inf")
             crash_point("after_sink_commit")
         self._mark.update(self._reach)
         self._reach = {}
@@ -236,7 +245,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
 
     def _call(self, what: str, call: Callable[[float], Any]) -> Any:
         """Call the client with the seconds to wait, and again where it says that this is safe."""
-        deadline_s = time.monotonic() + self._step_s_max
+        deadline_s = min(time.monotonic() + self._step_s_max, self._ends_s)
         while True:
             try:
                 return call(_STEP_S)
@@ -276,8 +285,9 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
             do="commit",
             kind="transaction of lane",
             name=str(self._lane),
-            found=f"Kafka error {error.name()}, {_REPEATS_MAX} times",
-            hint="nothing is lost or doubled: the epoch is repeated at the next start",
+            found=f"Kafka error {error.name()}, again and again",
+            hint="nothing is lost or doubled: the epoch is repeated at the next start"
+            + (_AHEAD if error.code() == KafkaError.INVALID_TIMESTAMP else ""),
         )
 
     def _late(self, what: str, found: str) -> TransientError:

@@ -135,6 +135,7 @@ def repair_rows(cells: list[Cell]) -> Rows:
         "channel": [cell.channel for cell in cells],
         "class": [cell.classes for cell in cells],
         "currency": [cell.currency for cell in cells],
+        "arm": [cell.arm for cell in cells],
         "lane": [cell.lane for cell in cells],
         "n": [cell.facts_n for cell in cells],
         "amount_minor": [cell.facts_amount for cell in cells],

@@ -37,6 +37,7 @@ class Cell(msgspec.Struct, frozen=True, array_like=True):
     channel: str
     classes: str
     currency: str
+    arm: str
     lane: int
     newest_s: int
     version: int

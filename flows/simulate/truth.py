@@ -33,8 +33,8 @@ _EDGES: Final = [2**power for power in range(_BUCKETS - 1)]
 Place = tuple[str, int, int]
 """Topic, partition, offset: where a message lies in Kafka."""
 
-CellKey = tuple[int, str, str, str, str, str]
-"""Minute since 1970, event type, campaign, channel, classes, currency."""
+CellKey = tuple[int, str, str, str, str, str, str]
+"""Minute since 1970, event type, campaign, channel, classes, currency, arm."""
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False):
@@ -211,6 +211,7 @@ class Truth:
             fact.channel,
             fact.class_text,
             fact.currency,
+            fact.arm,
         )
         cell = self.cells.get(key)
         if cell is None:

@@ -38,6 +38,7 @@ REFUSED_PROFILES_MAX: Final = 100_000
 _columns_of = attrgetter(*COLUMNS)
 _CAMPAIGN: Final = COLUMNS.index("campaign")
 _CHANNEL: Final = COLUMNS.index("channel")
+_ARM: Final = COLUMNS.index("arm")
 _CURRENCY: Final = COLUMNS.index("currency")
 _AMOUNT: Final = COLUMNS.index("amount_minor")
 
@@ -304,6 +305,7 @@ class LaneGate:
                     event.columns[_CHANNEL] or "",
                     event.ticket.label.class_text,
                     event.columns[_CURRENCY] or "",
+                    event.columns[_ARM] or "",
                 )
             )
             for event in events

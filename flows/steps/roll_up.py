@@ -159,6 +159,7 @@ class Rollup:
             "event_type": [dim.event_type for dim in dims],
             "campaign": [dim.campaign for dim in dims],
             "channel": [dim.channel for dim in dims],
+            "arm": [dim.arm for dim in dims],
             "class": [dim.class_text for dim in dims],
             "currency": [dim.currency for dim in dims],
             "lane": np.full(len(codes), lane, np.uint16),

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.errors import PermanentError
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 """Of a lane gate's state. A change of its form needs a new number and a step in `UPGRADES`."""
 
 State = dict[str, Any]
@@ -21,7 +21,18 @@ def _add_limit(state: State) -> State:
     return {**state, "version": 2, "limit": empty}
 
 
-UPGRADES: Final[dict[int, Callable[[State], State]]] = {1: _add_limit}
+def _add_arm(state: State) -> State:
+    """Version 3 tells arms apart in rollup cells; what was folded in before has none.
+
+    Those cells stay as they are. Once they are closed, `airside reconcile --repair` tells them
+    apart by the facts.
+    """
+    rollup = state["rollup"]
+    found = [None if parts is None else [*parts, ""] for parts in rollup["dimensions"]]
+    return {**state, "version": 3, "rollup": {**rollup, "dimensions": found}}
+
+
+UPGRADES: Final[dict[int, Callable[[State], State]]] = {1: _add_limit, 2: _add_arm}
 """From each version that can be read to the next one."""
 
 

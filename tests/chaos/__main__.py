@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--generations", type=int, default=100, help="killed ones of a campaign")
     parser.add_argument("--seed", type=int, default=1, help="the first seed of campaign and soak")
     parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.what not in ("campaign", "soak"):
+        try:
+            int(options.what)
+        except ValueError:
+            parser.error("SEED: expected a whole number, `campaign` or `soak`")
+    return options
 
 
 def cells_of(options: argparse.Namespace, seed: int) -> int:
@@ -57,7 +64,7 @@ def cells_of(options: argparse.Namespace, seed: int) -> int:
     return Random(seed).randrange(4) if options.cells is None else options.cells
 
 
-def one_run(plan: Plan, keep: Path | None) -> Verdict:
+def on_kafka(plan: Plan, keep: Path | None) -> Verdict:
     """One run on a Kafka of its own, which ends with it.
 
     Errors: ConfigError without a Kafka.
@@ -74,6 +81,21 @@ def one_run(plan: Plan, keep: Path | None) -> Verdict:
         folder.mkdir(parents=True, exist_ok=not keep)  # an older run's state is no beginning
         with real_kafka_node(kind, folder / "kafka") as node:
             return run(plan, folder, node)
+
+
+def one_run(plan: Plan, keep: Path | None) -> Verdict:
+    """One run; one that breaks off, whatever the reason, has a verdict, too.
+
+    Errors: those of ours, which say in a line why there was no run.
+    """
+    try:
+        return on_kafka(plan, keep)
+    except AirsideError:
+        raise
+    except Exception as err:  # noqa: BLE001 - the outermost frame, and its line is the last
+        traceback.print_exc()
+        what = f"crashed: suite: {type(err).__name__}"
+        return Verdict(plan.seed, plan.cells, violations={"crashed": 1}, sentences=[what])
 
 
 def tell(words: str) -> None:

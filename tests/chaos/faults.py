@@ -89,6 +89,7 @@ _FAULTS: Final = (
     Fault("poison", faults_world.poison),
     Fault("repeats", faults_world.repeats),
     Fault("clock_jump", faults_world.clock_jump),
+    Fault("clock_step", faults_world.clock_step, weight=2),
 )
 FAULTS: Final[Mapping[str, Fault]] = MappingProxyType({fault.name: fault for fault in _FAULTS})
 

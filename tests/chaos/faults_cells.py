@@ -127,4 +127,5 @@ def _rescale(rig: Rig) -> None:
         rig.breaches.append(f"rescale to {size} gave {ran.returncode}: {ran.stderr[-300:]}")
     else:
         rig.hits["rescaled"] += 1
+        rig.hits[f"rescaled_{rig.target.cells}_to_{size}"] += 1
     rig.target.cells = rig.target.stored_cells()

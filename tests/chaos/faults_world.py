@@ -15,6 +15,7 @@ from tests.chaos.rig import TRANSACTION_S, Rig
 
 ASK_S_MAX: Final = 30.0
 ADOPT_S_MAX: Final = 45.0
+JUMP_S: Final = 7_200
 ADOPTED: Final = '"event": "partitions_adopted"'
 
 
@@ -120,8 +121,15 @@ def repeats(rig: Rig, rng: Random) -> None:
 
 
 def clock_jump(rig: Rig, rng: Random) -> None:
-    """A producer's clock jumps by two hours, both ways.
-
-    The machine's own clock cannot be moved here: the times of records and events are.
-    """
+    """A producer's clock jumps by two hours, both ways."""
     rig.load.bursts.jump(rng, rng.randrange(200, 600))
+
+
+def clock_step(rig: Rig, rng: Random) -> None:
+    """The target's own clock jumps by two hours and, a while later, comes right again."""
+    rig.ready()
+    rig.settle(rng.uniform(0.5, 1.5))
+    for seconds in (rng.choice((-JUMP_S, JUMP_S)), 0):
+        rig.hits["clock_set_ahead" if seconds > rig.clock.seconds else "clock_set_back"] += 1
+        rig.clock.move(seconds)
+        rig.settle(rng.uniform(2.0, 4.0))

@@ -92,7 +92,7 @@ class Evidence(NamedTuple):
     """Everything that was read: inputs, outputs, tables.
 
     Shapes: `inputs` gives each record's checksum; `told` the accepted ones; `cells` rows of
-    (minute, type, campaign, channel, classes, currency, n, amount, histogram); `fates` rows of
+    (minute, type, campaign, channel, classes, currency, arm, n, amount, histogram); `fates` rows of
     (topic, partition, run, door, code, n); `ends` the end of each input partition.
     """
 
@@ -317,6 +317,7 @@ def expected_cells(told: Iterable[Told]) -> dict[tuple[Any, ...], list[Any]]:
             event.channel,
             event.classes,
             event.currency,
+            event.arm,
         )
         cell = cells.setdefault(key, [0, 0, [0] * BUCKETS])
         cell[0] += 1

@@ -21,8 +21,10 @@ from connectors.embedded.clickhouse import EmbeddedClickHouse
 from flows.commands import apply_all_topics, migrate_database
 from flows.settings import child_environment, read_settings, variables
 from schemas.errors import AirsideError
+from tests.chaos.clock import VARIABLE as CLOCK
+from tests.chaos.clock import MovedClock
 from tests.chaos.load import GATE_LATENESS_S, Load
-from tests.chaos.sabotage import VARIABLE
+from tests.chaos.sabotage import VARIABLE as SABOTAGE
 from tests.chaos.target import CONFIG, ROOT, SITE, StuckError, Target
 from tests.chaos.watch import Watch
 from tests.ingest_process import KEY
@@ -58,9 +60,9 @@ class Rig:
         self.clickhouse = EmbeddedClickHouse(data_dir=folder, faults=True)
         self.address = ClickHouseAddress(self.clickhouse.dsn, "airside")
         self.environment = environment_of(folder, self.servers, self.address, more or {})
-        self.target = Target(
-            folder, {**self.environment, **sabotaged(sabotage, self.environment)}, cells=cells
-        )
+        self.clock = MovedClock(folder)
+        site = tampered(self.clock, sabotage, self.environment)
+        self.target = Target(folder, {**self.environment, **site}, cells=cells)
         self.watch = Watch(self.target)
         self.unexplained: list[str] = []
         self.breaches: list[str] = []
@@ -187,6 +189,7 @@ class Rig:
         if not self.clickhouse.child.alive():
             self.clickhouse.start()
         self.fault("none")
+        self.clock.move(0)
         self.target.tell_workers(signal.SIGCONT)
         self.keep()
 
@@ -267,9 +270,7 @@ def environment_of(
     )
 
 
-def sabotaged(words: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What makes a child break itself; nothing for nothing."""
-    if not words:
-        return {}
+def tampered(clock: MovedClock, words: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """What makes a child see a clock of its own, and break itself if there are words for it."""
     paths = [str(SITE), str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
-    return {VARIABLE: words, "PYTHONPATH": os.pathsep.join(paths)}
+    return {CLOCK: str(clock.file), SABOTAGE: words, "PYTHONPATH": os.pathsep.join(paths)}

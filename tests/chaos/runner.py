@@ -56,6 +56,7 @@ KINDS: Final = (
     "memory",
     "store",
     "stuck",
+    "crashed",
 )
 """Every kind of violation."""
 

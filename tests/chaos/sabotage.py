@@ -10,13 +10,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from connectors.clickhouse.sink import TablePartition
 from connectors.kafka.transactions import TransactionalPartition
 from flows.ingest import GateLogic
+from flows.steps.gate import LaneGate
 from flows.steps.publish import Publisher
 from flows.steps.roll_up import Rollup
 from schemas.blocks import OutRecord
@@ -24,6 +27,7 @@ from schemas.blocks import OutRecord
 VARIABLE: Final = "TEST_AIRSIDE_SABOTAGE"
 HANG_S: Final = 12.0
 LATE_FROM_S: Final = 8.0
+BLOAT_BYTES: Final = 24 * 2**20
 
 
 def no_watermark() -> None:
@@ -169,19 +173,58 @@ def _is_first(name: str) -> bool:
 def orphan() -> None:
     """Leave a process behind."""
     if "flows" in " ".join(sys.orig_argv):
-        bare = {name: text for name, text in os.environ.items() if name != VARIABLE}
-        subprocess.Popen(
-            ["/bin/sleep", "600"],
-            env=bare,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        _leave_behind()
+
+
+def _leave_behind(pass_fds: Sequence[int] = ()) -> None:
+    bare = {name: text for name, text in os.environ.items() if name != VARIABLE}
+    subprocess.Popen(
+        ["/bin/sleep", "600"],
+        env=bare,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
 
 
 def no_lock() -> None:
     """Let two instances have one recovery store."""
     _put(fcntl, "flock", lambda *_args: None)
+
+
+def empty_table() -> None:
+    """Hold no profile that is read again at a start."""
+    original = LaneGate._hold_profile
+
+    def hold(self: LaneGate, block: Any, place: int, refusal: Any, *, again: bool) -> None:
+        if not again:
+            original(self, block, place, refusal, again=again)
+
+    _put(LaneGate, "_hold_profile", hold)
+
+
+def bloat() -> None:
+    """Keep much more in a snapshot than there is state."""
+    original = GateLogic.snapshot
+
+    def snapshot(self: GateLogic) -> bytes:
+        state = msgspec.msgpack.decode(original(self))
+        return msgspec.msgpack.encode({**state, "nothing": bytes(BLOAT_BYTES)})
+
+    _put(GateLogic, "snapshot", snapshot)
+
+
+def held_lock() -> None:
+    """Leave a process behind that has our locks open."""
+    original = fcntl.flock
+
+    def flock(fd: Any, operation: int) -> None:
+        original(fd, operation)
+        number = fd if isinstance(fd, int) else fd.fileno()
+        _leave_behind(pass_fds=(number,))
+
+    _put(fcntl, "flock", flock)
 
 
 def hoard() -> None:
@@ -216,6 +259,9 @@ ALL: Final[dict[str, Callable[[], None]]] = {
         hang,
         orphan,
         no_lock,
+        empty_table,
+        bloat,
+        held_lock,
         hoard,
     )
 }

@@ -126,6 +126,33 @@ def test_what_is_left_behind_or_goes_unsaid_is_found(
     assert not verdict.violations.get("lost")
 
 
+def test_an_empty_profile_table_after_a_start_is_found(
+    breakable_kafka: Breakable, tmp_path: Path
+) -> None:
+    """Enrichment and consent would be decided without the profiles that were there."""
+    verdict = controlled(tmp_path, breakable_kafka, faults="kill", sabotage="empty_table")
+
+    shows(verdict, "truth")
+    assert any("T404; expected" in sentence for sentence in verdict.sentences), verdict.sentences
+    assert not {"lost", "doubled", "wrong_cells", "wrong_facts"} & set(verdict.violations)
+
+
+@pytest.mark.parametrize(("sabotage", "kind"), [("bloat", "store"), ("held_lock", "locks")])
+def test_a_store_that_grows_without_state_and_a_lock_that_stays_are_found(
+    breakable_kafka: Breakable, tmp_path: Path, sabotage: str, kind: str
+) -> None:
+    verdict = controlled(
+        tmp_path,
+        breakable_kafka,
+        faults="skew",
+        sabotage=sabotage,
+        more={"AIRSIDE_KAFKA__TRANSACTION_S_MAX": "60"},
+    )
+
+    shows(verdict, kind)
+    assert not {"lost", "doubled", "truth", "wrong_cells"} & set(verdict.violations)
+
+
 def test_a_process_that_waits_for_ever_is_found(breakable_kafka: Breakable, tmp_path: Path) -> None:
     verdict = controlled(
         tmp_path, breakable_kafka, faults="skew", sabotage="hang", commit_age_s_max=8.0, rest_s=30.0

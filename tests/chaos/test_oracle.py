@@ -45,7 +45,7 @@ def told(number: int, **more: Any) -> Told:
         "campaign": "harbour",
         "tenant": "harbour",
         "channel": "email",
-        "arm": "",
+        "arm": "a",
         "reason": "",
         "amount_minor": 7,
         "currency": "EUR",
@@ -74,7 +74,18 @@ def evidence() -> Evidence:
         ],
         facts=[((REQUESTS, 0, offset), told(offset)) for offset in range(3)],
         cells=[
-            (5, "ntf.request.created.v1", "harbour", "email", "PUBLIC", "EUR", 3, 21, histogram)
+            (
+                5,
+                "ntf.request.created.v1",
+                "harbour",
+                "email",
+                "PUBLIC",
+                "EUR",
+                "a",
+                3,
+                21,
+                histogram,
+            )
         ],
         fates=[
             (REQUESTS, 0, 0, "routed", "", 3),

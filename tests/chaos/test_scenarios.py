@@ -11,11 +11,12 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests.chaos.__main__ import cells_of, main, parse
 from tests.chaos.faults import FAULTS, pick
 from tests.chaos.load import Load
 from tests.chaos.oracle import INPUT_TOPICS
 from tests.chaos.rig import Rig, has_reason, reason_of
-from tests.chaos.runner import Plan, run
+from tests.chaos.runner import Plan, Verdict, run
 from tests.chaos.watch import store_bytes_max
 from tests.chaos.witness import ends_of
 from tests.services import Breakable
@@ -80,6 +81,43 @@ def test_a_run_that_cannot_start_ends_with_a_verdict(
     assert {"stuck": 1} == verdict.violations
     assert "a multiple of 5 lanes" in verdict.sentences[0]
     assert "VIOLATED: stuck" in verdict.line()
+
+
+class CannotAskError(Exception):
+    """An error of a kind that nobody expects."""
+
+
+def test_a_run_that_breaks_off_ends_with_a_line_and_a_violation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*_: object) -> Verdict:
+        raise CannotAskError
+
+    monkeypatch.setattr("tests.chaos.__main__.on_kafka", break_off)
+
+    assert 1 == main(["-7"])
+    told = capsys.readouterr()
+    assert "chaos seed=-7 " in told.out.splitlines()[-1]
+    assert told.out.splitlines()[-1].endswith("VIOLATED: crashed")
+    assert "CannotAskError" in told.err
+
+
+@pytest.mark.parametrize("seed", [0, -7, 10**40, -(10**40)])
+def test_any_whole_number_is_a_seed(seed: int) -> None:
+    options = parse([str(seed)])
+    load = Load("127.0.0.1:1", seed=int(options.what), seconds=1.0, rate=10)
+
+    assert seed == int(options.what)
+    assert cells_of(options, seed) in range(4)
+    assert load.world.profile_count > 0
+
+
+@pytest.mark.parametrize("text", ["seven", "1.5", ""])
+def test_what_is_no_seed_is_said_in_a_line(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse([text])
+
+    assert "expected a whole number" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

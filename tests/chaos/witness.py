@@ -41,7 +41,7 @@ toUnixTimestamp64Milli(event_time), toUnixTimestamp64Milli(recorded_at), purpose
 journey, cause, notification, campaign, tenant, channel, arm, reason, amount_minor, currency
 FROM facts FINAL"""
 CELLS_SQL: Final = """SELECT intDiv(toUnixTimestamp(w), 60), event_type, campaign, channel, class,
-currency, n, amount_minor, latency_hist FROM rollup_1m"""
+currency, arm, n, amount_minor, latency_hist FROM rollup_1m"""
 FATES_SQL: Final = "SELECT topic, part, run, door, code, sum(n) FROM fates FINAL GROUP BY ALL"
 REFUSED_SQL: Final = "SELECT topic, part, off, door, code FROM quarantine FINAL"
 

@@ -11,8 +11,10 @@ import msgspec
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from connectors.clickhouse.client import ClickHouseAddress
+from connectors.clickhouse.client import ClickHouseAddress, connect
+from connectors.clickhouse.migrations import apply_migrations, read_migrations
 from connectors.embedded.clickhouse import EmbeddedClickHouse
+from flows.places import MIGRATIONS
 from flows.reconcile import cells as cells_module
 from flows.reconcile.findings import State
 from flows.reconcile.job import ClickHouseStore, Wish, reconcile
@@ -327,3 +329,36 @@ def test_a_database_that_was_not_migrated_is_named(client: Client) -> None:
 
     with pytest.raises(PermanentError, match="airside migrate"):
         run(client)
+
+
+def test_cells_of_before_arms_were_told_apart_are_mended_by_the_facts(
+    clickhouse_service: ClickHouseService, clickhouse_database: str
+) -> None:
+    """The upgrade: a row of an earlier release, the new column, and the cell closed and mended."""
+    address = ClickHouseAddress(clickhouse_service.dsn, clickhouse_database)
+    client = connect(address, create_database=True, tries=2)
+    migrations = read_migrations(MIGRATIONS)
+    arms_in = next(one.number for one in migrations if one.name.endswith("tell_arms_apart.sql"))
+    apply_migrations(client, migrations[: arms_in - 1])
+    client.command(
+        "INSERT INTO rollup_1m_lanes SELECT toDateTime({at:UInt32}), 'ntf.delivery.delivered.v1',"
+        " 'spring', 'email', 'GDPR,PII', '', 0, 3, 0, range(32), toDateTime({at:UInt32}), 3",
+        parameters={"at": OLD_S},
+    )
+    apply_migrations(client, migrations)
+    working = Worker(client)
+    working.take(old(1), with_body(old(2), arm="a"), with_body(old(3), arm="b"))
+    client.command(f"DELETE FROM rollup_1m_lanes WHERE w = {OLD_S} AND arm != ''")
+    working.close_the_past()
+
+    report = run(client)
+
+    assert [3, 3, 0] == [report.minutes.differing, report.minutes.repaired, report.minutes.open]
+    assert {"", "a", "b"} == {key[-1] for key in facts_as_cells(client)}
+    assert facts_as_cells(client) == cells_as_read(client)
+    assert run(client, Wish()).is_well
+    for view in ("rollup_1h", "rollup_1d"):
+        sums = "SELECT arm, sum(n) FROM {view:Identifier} GROUP BY arm ORDER BY arm"
+        counts = client.query(sums, parameters={"view": view}).result_rows
+        assert [("a", 1), ("b", 1)] == list(counts)[1:]
+    client.close()

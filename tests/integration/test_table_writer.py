@@ -205,7 +205,7 @@ def test_rows_of_many_months_go_in_one_insert(client: Client) -> None:
         "recorded_at": [1_800_000_000_000] * months,
         "ver": [1] * months,
     }
-    for name in ("event_type", "campaign", "channel", "class", "currency"):
+    for name in ("event_type", "campaign", "channel", "class", "currency", "arm"):
         values[name] = ["x"] * months
     writer = TableWriter(client)
     writer.add(Rows("rollup_1m_lanes", months, values))

@@ -220,7 +220,52 @@ def test_a_transaction_is_not_written_again_without_end(place: Place) -> None:
     part = place.open()
     part._producer = Aborting(part._producer, 99)  # type: ignore[assignment] # stands for it
     part.write_batch([place.records(range(5))])
-    with pytest.raises(TransientError, match="OUT_OF_ORDER_SEQUENCE_NUMBER, 4 times"):
+    with pytest.raises(TransientError, match="OUT_OF_ORDER_SEQUENCE_NUMBER, again"):
         part.snapshot()
 
+    assert [] == place.committed()
+
+
+class SteadyTime:
+    """A clock in place of the module's: it moves when told, and with every sleep."""
+
+    def __init__(self) -> None:
+        self.at_s = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.at_s
+
+    def sleep(self, seconds: float) -> None:
+        self.at_s += seconds
+
+
+class SlowAndAborting(Aborting):
+    """A producer each of whose commits takes longer than a step may, and then fails."""
+
+    def __init__(self, producer: Any, clock: SteadyTime, step_s: float) -> None:
+        super().__init__(producer, 99)
+        self.calls = 0
+        self._clock = clock
+        self._step_s = step_s
+
+    def commit_transaction(self, timeout: float) -> None:
+        self.calls += 1
+        self._clock.sleep(self._step_s)
+        super().commit_transaction(timeout)
+
+
+def test_all_steps_that_end_an_epoch_have_a_bound_together(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice what one step may take, however many repeats would be left."""
+    part = place.open(step_s_max=10.0)
+    clock = SteadyTime()
+    monkeypatch.setattr("connectors.kafka.transactions.time", clock)
+    slow = SlowAndAborting(part._producer, clock, 11.0)
+    part._producer = slow  # type: ignore[assignment] # stands for it
+    part.write_batch([place.records(range(5))])
+    with pytest.raises(TransientError, match="repeated at the next start"):
+        part.snapshot()
+
+    assert 3 == slow.calls
     assert [] == place.committed()

@@ -27,13 +27,16 @@ from flows.cells import Cell, Home
 from flows.ingest import make_gate, read_policy
 from flows.settings import Settings
 from schemas.rollup import Dimensions
+from tests.ingest_process import decided
 from tests.integration.test_ingest import Rig
 from tests.services_kafka import KafkaNode
 
 LANES: Final = 4
 LOOK_S: Final = 0.02
 START_S_MAX: Final = 300.0
-HISTOGRAM: Final = re.compile(r'airside_epoch_stall_seconds_(sum|count)\{lane="\d+"\} ([0-9.e+-]+)')
+REST_S_MAX: Final = 120.0
+STALLED: Final = re.compile(r'airside_epoch_stall_seconds_(sum|count)\{lane="\d+"\} ([0-9.e+-]+)')
+WRITTEN: Final = re.compile(r'airside_write_seconds_sum\{table="(\w+)"\} ([0-9.e+-]+)')
 
 
 @contextmanager
@@ -117,7 +120,7 @@ def measure_stall(rate: int, seconds: int) -> None:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         found: dict[str, float] = {"sum": 0.0, "count": 0.0}
-        for part, value in HISTOGRAM.findall(text):
+        for part, value in STALLED.findall(text):
             found[part] += float(value)
         assert rig.ingest.stop() == 0
         report = rig.verify()
@@ -127,6 +130,10 @@ def measure_stall(rate: int, seconds: int) -> None:
             rate=rate,
             epochs=int(found["count"] / LANES),
             mean_ms=round(found["sum"] / found["count"] * 1_000, 1),
+            inserts_ms={
+                table: round(float(seconds) / found["count"] * LANES * 1_000, 1)
+                for table, seconds in WRITTEN.findall(text)
+            },
         )
 
 
@@ -135,6 +142,18 @@ def resident_mb(pid: int) -> float:
     found = re.search(r"VmRSS:\s+(\d+) kB", text)
     assert found is not None
     return int(found[1]) / 1_024
+
+
+def catch_up(rig: Rig, samples: list[float]) -> None:
+    """Wait until everything is decided, as long as something still is now and then."""
+    found, moved_s = 0, time.monotonic()
+    while found < rig.truth.total:
+        before, found = found, decided(rig.client)
+        moved_s = time.monotonic() if found > before else moved_s
+        assert time.monotonic() - moved_s < REST_S_MAX, f"{found} of {rig.truth.total} decided"
+        assert rig.ingest.is_running(), rig.ingest.words()[-2_000:]
+        samples.append(resident_mb(rig.ingest.pid))
+        time.sleep(2)
 
 
 def measure_outage(minutes: float, rate: int) -> None:
@@ -156,7 +175,7 @@ def measure_outage(minutes: float, rate: int) -> None:
                 samples.append(resident_mb(rig.ingest.pid))
                 time.sleep(2)
             rig.fault("none")
-        rig.wait()
+        catch_up(rig, samples)
         assert rig.ingest.stop() == 0
         report = rig.verify()
         say(
@@ -181,7 +200,7 @@ def main() -> None:
     stall.add_argument("--seconds", type=int, default=40)
     outage = some.add_parser("outage")
     outage.add_argument("--minutes", type=float, default=10.0)
-    outage.add_argument("--rate", type=int, default=500)
+    outage.add_argument("--rate", type=int, default=300)
     options = parser.parse_args()
     if options.what == "restart":
         for entries in options.entries:

@@ -54,7 +54,7 @@ def final_rows(outputs: list[Outputs]) -> dict[Any, Any]:
         "facts": ("source", "event_id"),
         "quarantine": ("topic", "part", "off"),
         "fates": ("topic", "part", "run", "code", "source"),
-        "rollup_1m_lanes": ("w", "event_type", "campaign", "channel", "class", "currency"),
+        "rollup_1m_lanes": ("w", "event_type", "campaign", "channel", "class", "currency", "arm"),
     }
     found: dict[Any, Any] = {}
     for output in outputs:

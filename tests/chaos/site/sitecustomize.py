@@ -5,6 +5,11 @@ It reaches a child's children, too, which a changed command line would not.
 
 import os
 
+if os.environ.get("TEST_AIRSIDE_CLOCK"):
+    import tests.chaos.clock
+
+    tests.chaos.clock.carry_out_as_told()
+
 if os.environ.get("TEST_AIRSIDE_SABOTAGE"):
     import tests.chaos.sabotage
 

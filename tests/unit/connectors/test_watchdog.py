@@ -39,6 +39,30 @@ def test_only_a_beat_that_is_too_old_ends_the_process(tmp_path: Path) -> None:
     assert (70,) == caught.value.args
 
 
+def test_a_clock_that_is_set_back_ends_the_process_before_the_engine_waits_for_it() -> None:
+    clocks = {"steady": 100.0, "day": 1_800_000_000.0}
+    said: list[str] = []
+    dog = Watchdog(
+        limit_s=300.0,
+        say=said.append,
+        steady_s=lambda: clocks["steady"],
+        now_s=lambda: clocks["day"],
+        end=end,  # type: ignore[arg-type] # it raises
+    )
+    for steady_s, day_s in ((1.0, 1.2), (1.0, 7_201.0), (1.0, 1.0), (1.0, -8.9)):
+        clocks["steady"] += steady_s
+        clocks["day"] += day_s
+        dog.look()
+    clocks["steady"] += 1.0
+    clocks["day"] -= 7_199.0
+    with pytest.raises(EndedError) as caught:
+        dog.look()
+    dog.stop()
+
+    assert (75,) == caught.value.args
+    assert ["7200 s back"] == [words[words.index("7200") :][:11] for words in said]
+
+
 HANGS = """
 import time
 from connectors.watchdog import Watchdog

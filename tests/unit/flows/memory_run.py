@@ -34,7 +34,16 @@ class FakeTables:
     KEYS: Final = {
         "facts": ("event_type", "hour", "source", "event_id"),
         "quarantine": ("topic", "part", "off"),
-        "rollup_1m_lanes": ("w", "event_type", "campaign", "channel", "class", "currency", "lane"),
+        "rollup_1m_lanes": (
+            "w",
+            "event_type",
+            "campaign",
+            "channel",
+            "class",
+            "currency",
+            "lane",
+            "arm",
+        ),
         "fates": ("topic", "part", "run", "door", "code", "source", "lane"),
         "rollup_floors": ("lane",),
     }
@@ -91,7 +100,7 @@ class FakeTables:
         ]
 
     def _cells(self) -> list[tuple[Any, ...]]:
-        names = ("event_type", "campaign", "channel", "class", "currency")
+        names = ("event_type", "campaign", "channel", "class", "currency", "arm")
         sums: dict[tuple[Any, ...], list[Any]] = {}
         for row in self.table("rollup_1m_lanes"):
             key = (int(row["w"]) // 60_000, *(row[name] for name in names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 import pytest
 
 from connectors.clock import ManualClock
+from flows import commands
 from flows.lines import LineFile
 from flows.replay import LINE_BYTES_MAX, Replay, Replayed, replay
 from flows.structured_event import BinaryEvent
@@ -217,6 +219,13 @@ def test_a_speed_that_is_none_is_refused(bench: Bench, speed: float) -> None:
 
     with pytest.raises(ConfigError, match="could not replay at speed"):
         replay(bench.path, bootstrap_servers=NOWHERE, speed=speed)
+
+
+def test_the_command_needs_no_clickhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRSIDE_KAFKA__BOOTSTRAP_SERVERS", NOWHERE)
+
+    with pytest.raises(ConfigError, match="could not read file"):
+        commands.replay(Namespace(file=tmp_path / "nowhere.jsonl", speed=None))
 
 
 def test_a_file_that_is_not_there_is_said_before_a_broker_is_asked(tmp_path: Path) -> None:

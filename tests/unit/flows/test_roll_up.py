@@ -258,7 +258,7 @@ def test_the_gate_rolls_up_by_event_time_and_all_five_dimensions() -> None:
         ),
         "rollup_1m_lanes",
     )
-    names = ("w", "event_type", "campaign", "channel", "class", "currency")
+    names = ("w", "event_type", "campaign", "channel", "class", "currency", "arm")
 
     assert [2, 1, 1, 1, 1] == sorted((row["n"] for row in rows), reverse=True)
     assert 5 == len({tuple(row[name] for name in names) for row in rows})

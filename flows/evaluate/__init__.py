@@ -1,0 +1,1 @@
+"""Off-policy evaluation: what other delivery-time policies would have reached, from the log."""

@@ -1,0 +1,1 @@
+"""Ask ClickHouse for metrics: compiled from their definitions, printed as table, CSV or JSON."""
