@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -224,6 +225,13 @@ class TimingLane:
         evidence = self.trial.evidence.dump()
         shard = Shard(SHARD_VERSION, self.number, self._published, evidence, populations)
         return msgspec.msgpack.encode(shard)
+
+    def state_hash(self) -> str:
+        """A digest of all models; equal after the same blocks, however often they were cut."""
+        whole = hashlib.blake2b(digest_size=16)
+        for name in sorted(self.learners):
+            whole.update(self.learners[name].dump())
+        return whole.hexdigest()
 
     def dump(self) -> bytes:
         """The state as bytes with a version number; a copy, whatever follows."""
