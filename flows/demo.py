@@ -24,6 +24,7 @@ from rich.table import Table
 from connectors.clickhouse.client import connect
 from connectors.embedded.child import free_port
 from connectors.embedded.stack import EmbeddedStack
+from flows import everything
 from flows.commands import apply_all_topics, export_lines, migrate_database
 from flows.latency import ArrivalClock, TimedTruth
 from flows.live_view import LiveView, read_metrics
@@ -112,15 +113,15 @@ def as_environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def ingest_child(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `airside run ingest` beside us; it drains at the end, or is killed past its time.
+def flow_child(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `airside run all` beside us; it drains at the end, or is killed past its time.
 
     Errors: PermanentError when it ended by itself, with its last words.
     """
-    log = settings.data / "ingest.log"
+    log = settings.data / "all.log"
     with log.open("wb") as out:
         child = subprocess.Popen(
-            [sys.executable, "-m", "flows", "run", "ingest"],
+            [sys.executable, "-m", "flows", "run", "all"],
             env=child_environment(as_environment(settings)),
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -146,7 +147,9 @@ def _wait_ready(child: subprocess.Popen[bytes], settings: Settings) -> None:
     while read_metrics(settings.metrics_port) is None:
         check_child(child, settings)
         if time.monotonic() > deadline_s:
-            raise TransientError(do="start", kind="dataflow", name="ingest", found="no answer")
+            raise TransientError(
+                do="start", kind="dataflow", name=everything.FLOW_ID, found="no answer"
+            )
         time.sleep(0.1)
 
 
@@ -156,7 +159,7 @@ def check_child(child: subprocess.Popen[bytes], settings: Settings) -> None:
     Errors: PermanentError with its exit code and the last lines of its log.
     """
     if child.poll() is not None:
-        raise _ended(child, settings.data / "ingest.log")
+        raise _ended(child, settings.data / "all.log")
 
 
 def _ended(child: subprocess.Popen[bytes], log: Path) -> PermanentError:
@@ -164,7 +167,7 @@ def _ended(child: subprocess.Popen[bytes], log: Path) -> PermanentError:
     return PermanentError(
         do="keep running",
         kind="dataflow",
-        name="ingest",
+        name=everything.FLOW_ID,
         found=f"exit code {child.returncode}",
         hint="its last words: " + " | ".join(lines),
     )
@@ -230,7 +233,7 @@ def _run(
     view = LiveView(total=world.total)
     client = connect(settings.clickhouse_address)
     servers = settings.kafka.bootstrap_servers
-    with ArrivalClock(servers) as arrivals, ingest_child(settings) as child:
+    with ArrivalClock(servers) as arrivals, flow_child(settings) as child:
         began_s = time.monotonic()
 
         def profiles_decided() -> None:
@@ -248,7 +251,7 @@ def _run(
         last = read_metrics(settings.metrics_port)
     console.print(view.line(last, sent=sender.sent), markup=False)
     console.print("checking every message against the simulator's truth", markup=False)
-    found = verify(truth, client, bootstrap_servers=servers)
+    found = verify(truth, client, bootstrap_servers=servers, journeys=settings.journey)
     return Outcome(
         found, elapsed_s, arrivals.percentiles(truth.confirmed_s), last.peak_bytes if last else 0
     )
@@ -285,6 +288,8 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "codes": report.codes,
         "facts": report.facts,
         "rollup_total": report.rollup_total,
+        "journeys": report.journeys,
+        "outcomes": report.outcomes,
         "mismatches": report.mismatches,
         "republished": report.republished,
         "events_per_s": round(report.produced / max(outcome.elapsed_s, 1e-9), 1),
@@ -304,6 +309,7 @@ def _print_summary(console: Console, outcome: Outcome) -> None:
         table.add_row(door, f"{count:,}  {codes}")
     table.add_row("facts", f"{report.facts:,} rows")
     table.add_row("rollup", f"{report.rollup_total:,} events in its cells")
+    table.add_row("journeys", f"{report.journeys:,} rows, {report.outcomes:,} of outcomes")
     table.add_row("rate", f"{report.produced / outcome.elapsed_s:,.0f} messages a second")
     latency = outcome.latency_ms
     table.add_row("latency", f"p50 {latency['p50']:,.0f} ms, p99 {latency['p99']:,.0f} ms")

@@ -8,13 +8,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from flows.settings import JourneySettings
 from flows.simulate.copies import Copy, read_copies
 from flows.simulate.truth import Cell, CellKey, Fact, Fate, Place, Truth
+from flows.verify_journeys import (
+    check_journeys,
+    check_outcomes,
+    check_records,
+    observed_places,
+)
 from schemas.codes import CODES, Door
+from schemas.observed import OUTCOMES_TOPIC
 
 SENTENCES_MAX: Final = 20
 """Mismatches that are told in words; all are counted."""
@@ -66,6 +75,8 @@ class Report(msgspec.Struct, frozen=True):
     republished: int
     mismatches: int
     sentences: tuple[str, ...]
+    journeys: int = 0
+    outcomes: int = 0
 
     @staticmethod
     def door_of(code: str) -> str:
@@ -93,8 +104,9 @@ def verify(
     bootstrap_servers: str = "",
     copies: Iterable[Copy] | None = None,
     extra: Mapping[str, str] | None = None,
+    journeys: JourneySettings | None = None,
 ) -> Report:
-    """Compare tables and topics with the truth.
+    """Compare tables and topics with the truth; journeys and outcomes where settings are given.
 
     `copies` are the records of the output topics; when not given they are read from Kafka.
     Errors: what the clients raise; a mismatch is no error, it is counted.
@@ -112,6 +124,14 @@ def verify(
             bootstrap_servers, topics=OUT_TOPICS, expected=expected, extra=extra or {}
         )
     republished = _check_copies(truth, copies, found)
+    counts = (0, 0)
+    if journeys is not None:
+        counts = _check_journeys(truth, client, found, journeys)
+        wanted = observed_places(truth, ROUTED_TOPICS[:2])
+        told = read_copies(
+            bootstrap_servers, topics=[OUTCOMES_TOPIC], expected=len(wanted), extra=extra or {}
+        )
+        republished += check_records(wanted, told, found.add)
     return Report(
         produced=truth.total,
         doors=doors,
@@ -119,8 +139,21 @@ def verify(
         facts=facts,
         rollup_total=rollup_total,
         republished=republished,
+        journeys=counts[0],
+        outcomes=counts[1],
         mismatches=found.count,
         sentences=tuple(found.sentences),
+    )
+
+
+def _check_journeys(
+    truth: Truth, client: Tables, found: _Findings, settings: JourneySettings
+) -> tuple[int, int]:
+    read = partial(_rows, client)
+    window_ms = int(settings.window_s * 1_000)
+    return (
+        check_journeys(truth, read, found.add),
+        check_outcomes(truth, read, found.add, window_ms=window_ms),
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas.codes import Door
 from schemas.fates import Refusal
-from schemas.ticket import Header, Label, Ticket
+from schemas.ticket import Header, Label
+from schemas.tickets import Tickets
 
 
 class RawBlock(msgspec.Struct, gc=False):
@@ -27,7 +29,7 @@ class RawBlock(msgspec.Struct, gc=False):
     offsets: list[int]
     timestamps: list[int]
     keys: list[bytes | None]
-    headers: list[list[Header] | None]
+    headers: Sequence[list[Header] | None]
     values: list[bytes | None]
     quiet: tuple[tuple[str, int], ...] = ()
     unread: bool = False
@@ -43,7 +45,7 @@ class CheckedBlock(msgspec.Struct, gc=False):
     """
 
     raw: RawBlock
-    tickets: list[Ticket | None]
+    tickets: Tickets
     bodies: list[Any]
     refusals: dict[int, Refusal]
     glances: dict[int, dict[str, str]]

@@ -23,6 +23,7 @@ from schemas.events.ticket_contract import TicketContract
 from schemas.events_page import write_page
 from schemas.experiment import NAME as EXPERIMENT
 from schemas.experiment import ExperimentEvaluated
+from schemas.observed import OBSERVED, ObservedOutcome
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -41,6 +42,7 @@ def build_contract(name: str, model: type[BaseModel]) -> dict[str, Any]:
 def build_contracts() -> dict[str, dict[str, Any]]:
     """Make all contracts: one per event type, the ticket's, and those of what we publish."""
     found = {kind.name: build_contract(kind.name, kind.model) for kind in EVENT_TYPES.values()}
+    found[OBSERVED] = build_contract(OBSERVED, ObservedOutcome)
     found["ticket.v1"] = build_contract("ticket.v1", TicketContract)
     found[EXPERIMENT] = build_contract(EXPERIMENT, ExperimentEvaluated)
     return found

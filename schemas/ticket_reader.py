@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +25,8 @@ from schemas.ticket import (
     parse_time,
     sign,
 )
+from schemas.ticket_blocks import Group, Grouping, Reading
+from schemas.tickets import Tickets, join, no_tickets
 
 UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 """The name that stands for headers which a client could not read as UTF-8."""
@@ -64,6 +67,7 @@ class _Layout(NamedTuple):
 
     label_of: Any
     own_of: Any
+    places: Mapping[str, int]
     ticket: tuple[int, ...]
     rest: tuple[int, ...]
     name_bytes: int
@@ -90,28 +94,83 @@ class TicketReader:
         """
         if not headers:
             return Refusal("T101", f"/{REQUIRED[0]}", "expected a ticket in the headers")
-        names = tuple(map(itemgetter(0), headers))
-        layout = self._layouts.get(names)
-        if layout is None:
-            layout = _lay_out(names)
-            if _is_small(names):
-                _bounded(self._layouts, names, layout)
+        layout = self._layout_of(tuple(map(itemgetter(0), headers)))
         if isinstance(layout, Refusal):
             return layout
         values: list[bytes | None] = [*map(itemgetter(1), headers), None]
         wrong = _too_large(layout, values)
         if wrong is not None:
             return wrong
-        parts = layout.label_of(values)
-        label = self._labels.get(parts)
-        if label is None:
-            label = _bounded(self._labels, parts, self._make_label(parts))
+        label = self._label_of(layout.label_of(values))
         if isinstance(label, Refusal):
             return label
         ticket = _own_part(label, layout, values, headers)
         if self._key is not None and isinstance(ticket, Ticket):
             return self._verified(ticket, headers, self._key)
         return ticket
+
+    def read_block(
+        self, headers: Sequence[Sequence[Header] | None]
+    ) -> tuple[Tickets, dict[int, Refusal]]:
+        """Check the headers of many messages, and give their tickets and why some have none.
+
+        Shapes: refusals by place. The same as `read` of each message, by column where it can be.
+        """
+        grouping = Grouping()
+        grouping.take(headers)
+        alone = grouping.alone
+        parts: list[Tickets] = []
+        places: list[Sequence[int]] = []
+        for found in grouping.groups.values():
+            layout = self._layout_of(found.names)
+            if isinstance(layout, Refusal) or self._key is not None:
+                alone += found.places
+                continue
+            part, suspects = self._read_group(found, layout)
+            parts.append(part)
+            places.append(found.places)
+            alone += [found.places[at] for at in suspects]
+        left = sorted(set(range(len(headers))).difference(*places))
+        if left or not parts:
+            parts.append(no_tickets(len(left)))
+            places.append(left)
+        tickets = parts[0] if len(parts) == 1 else join(parts, places)
+        singly = {place: self.read(headers[place]) for place in sorted(alone)}
+        refusals = {at: v for at, v in singly.items() if isinstance(v, Refusal)}
+        tickets.put({at: None if isinstance(v, Refusal) else v for at, v in singly.items()})
+        return tickets, refusals
+
+    def _read_group(self, found: Group, layout: _Layout) -> tuple[Tickets, set[int]]:
+        reading = Reading(found, layout.places)
+        tickets = reading.tickets(_LABEL_NAMES, self._label_of)
+        others = 0
+        if layout.rest:
+            columns = [
+                zip(repeat(found.names[place]), found.values[place]) for place in layout.rest
+            ]
+            tickets.rests = list(zip(*columns, strict=True))
+            others = sum(max(len(v or b"") for v in found.values[place]) for place in layout.rest)
+        ticket_bytes = layout.name_bytes + reading.bytes_max
+        headers_bytes = ticket_bytes + layout.all_name_bytes + others
+        if ticket_bytes > TICKET_BYTES_MAX or headers_bytes > HEADERS_BYTES_MAX:
+            rows = enumerate(zip(*found.values, strict=True))
+            reading.suspects.update(at for at, row in rows if _too_large(layout, row))
+        return tickets, reading.suspects
+
+    def _layout_of(self, names: tuple[str, ...]) -> _Layout | Refusal:
+        layout = self._layouts.get(names)
+        if layout is None:
+            layout = _lay_out(names)
+            if _is_small(names):
+                _bounded(self._layouts, names, layout)
+        return layout
+
+    def _label_of(self, parts: tuple[bytes | None, ...]) -> Label | Refusal:
+        label = self._labels.get(parts)
+        if label is None:
+            label = self._make_label(parts)
+            _bounded(self._labels, parts, label)
+        return label
 
     def glance(self, headers: Sequence[Header] | None) -> dict[str, str]:
         """What can be told of a ticket that was refused, so that its producer finds the message.
@@ -238,6 +297,7 @@ def _lay_out(names: tuple[str, ...]) -> _Layout | Refusal:
     return _Layout(
         label_of=itemgetter(*(places.get(name, nowhere) for name in _LABEL_NAMES)),
         own_of=itemgetter(*(places.get(name, nowhere) for name in _OWN_NAMES)),
+        places=places,
         ticket=tuple(places.values()),
         rest=tuple(rest),
         name_bytes=sum(map(len, places)),

@@ -27,6 +27,8 @@ WAIT_S_MAX: Final = 120.0
 class IngestProcess:
     """Starts `airside run ingest` with one data folder and these options, as often as told."""
 
+    flow = "ingest"
+
     def __init__(
         self,
         folder: Path,
@@ -90,7 +92,7 @@ class IngestProcess:
         assert self._child is None
         with self.log.open("ab") as out:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "flows", "run", "ingest", *self.options],
+                [sys.executable, "-m", "flows", "run", self.flow, *self.options],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=out,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +10,15 @@ from flows.follow import Follower
 from flows.ingest import make_checker, make_gate, read_policy
 from flows.journey.make import make_step
 from flows.simulate import World
-from flows.simulate.expected import Expected, Happening, expect, happening_of, row_told
+from flows.simulate.expected import (
+    Expected,
+    Happening,
+    OutcomeLine,
+    expect,
+    expect_outcomes,
+    outcome_told,
+    row_told,
+)
 from schemas.blocks import Followed, OutRecord, RawBlock, Rows
 from tests.unit.flows.memory_run import LANES, MemoryRun, make_settings
 
@@ -41,6 +49,7 @@ class JourneyRun(MemoryRun):
     def __init__(self, world: World, **more: Any) -> None:
         super().__init__(world, settings=make_settings(**more))
         self.journeys = Table("journey")
+        self.outcomes = Table("outcome_id", "model", "slot")
         self.records: dict[Any, OutRecord] = {}
         self.followers = [self.make() for _ in range(LANES)]
 
@@ -76,23 +85,28 @@ class JourneyRun(MemoryRun):
             assert record == self.records.setdefault(record.origin, record)
 
     def table_of(self, name: str) -> Table:
-        return {"journeys": self.journeys}[name]
+        return {"journeys": self.journeys, "outcomes": self.outcomes}[name]
 
     def found(self) -> dict[str, Expected]:
         return {row["journey"]: row_told(row) for row in self.journeys.rows.values()}
 
+    def found_outcomes(self) -> Counter[OutcomeLine]:
+        return Counter(outcome_told(row) for row in self.outcomes.rows.values())
+
+    def wanted_outcomes(self) -> Counter[OutcomeLine]:
+        people: dict[str, list[Happening]] = defaultdict(list)
+        for found in self.happenings().values():
+            for happening in found:
+                people[happening.subject].append(happening)
+        window_ms = int(self.settings.journey.window_s * 1_000)
+        lines: Counter[OutcomeLine] = Counter()
+        for happenings in people.values():
+            lines.update(expect_outcomes(happenings, window_ms))
+        return lines
+
     def happenings(self) -> dict[str, list[Happening]]:
         """What truly happened, by journey."""
-        told: dict[str, list[Happening]] = defaultdict(list)
-        for message, _, _ in self.sent:
-            if message.event is None:
-                continue
-            headers = [value for name, value in message.headers if name == "ce_datahops"]
-            hops = (headers[0] or b"").count(b">") + 1 if headers else 0
-            happening = happening_of(message.event, hops)
-            if happening is not None:
-                told[message.event.journey].append(happening)
-        return told
+        return self.truth.journeys
 
     def wanted(self) -> dict[str, Expected]:
         return {journey: expect(found) for journey, found in self.happenings().items()}

@@ -154,6 +154,37 @@ TABLES: Final[dict[str, Table]] = {
         ),
         key=("journey",),
     ),
+    "outcomes": Table(
+        pa.schema(
+            [
+                ("outcome_id", _TEXT),
+                ("model", _TEXT),
+                ("slot", pa.uint16()),
+                ("kind", _TEXT),
+                ("at", _MS),
+                ("journey", _TEXT),
+                ("notification", _TEXT),
+                ("subject", _TEXT),
+                ("campaign", _TEXT),
+                ("channel", _TEXT),
+                ("arm", _TEXT),
+                ("purpose", _TEXT),
+                ("class", _TEXT),
+                ("sensitivity", pa.uint8()),
+                ("amount_minor", pa.int64()),
+                ("currency", _TEXT),
+                ("to_journey", _TEXT),
+                ("to_campaign", _TEXT),
+                ("to_notification", _TEXT),
+                ("weight", pa.float64()),
+                ("touches", pa.uint16()),
+                ("window_s", pa.uint32()),
+                ("expires_at", pa.date32()),
+                ("ver", pa.uint64()),
+            ]
+        ),
+        key=("outcome_id", "model", "slot"),
+    ),
     "rollup_floors": Table(
         pa.schema([("lane", pa.uint16()), ("floor", _MS), ("ver", pa.uint64())]), key=("lane",)
     ),

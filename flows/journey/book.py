@@ -29,11 +29,11 @@ _MINUTE_MS: Final = 60_000
 
 
 class Ended(NamedTuple):
-    """A journey that timed out, and how long it had been silent. Units: milliseconds."""
+    """A journey that timed out, and after how long a silence. Units: milliseconds."""
 
     journey: str
     story: Story
-    waited_ms: int
+    patience_ms: int
 
 
 class Book:
@@ -54,17 +54,25 @@ class Book:
     def __len__(self) -> int:
         return len(self._stories)
 
-    def fold(self, events: Mapping[str, list[Told]], watermark_ms: int) -> Rows:
-        """Take a block's events in, by journey; the rows of the journeys that changed come back."""
+    def fold(self, events: Mapping[str, list[Told]], watermark_ms: int) -> tuple[Rows, list[Told]]:
+        """Take a block's events in, by journey.
+
+        Shapes: the rows of the journeys that changed, and the events that are no repeats: new to
+        their journey, or to one that was forgotten.
+        """
         rows = []
+        new: list[Told] = []
         for journey, told in events.items():
             packed = self._stories.get(journey)
             if packed is None and hash64(journey.encode()) in self._forgotten:
                 self.ignored += len(told)
+                new += told
                 continue
             story = Story() if packed is None else unpack(packed)
-            if not fold(story, told, moments_max=self._rules.moments_max):
+            fresh = fold(story, told, moments_max=self._rules.moments_max)
+            if not fresh:
                 continue
+            new += fresh
             story.ended = story.ended and story.last_ms + self._rules.timeout_ms <= watermark_ms
             due_ms = self._due_ms(story)
             if packed is None or due_ms < due_of(packed):
@@ -73,7 +81,7 @@ class Book:
             rows.append(row_of(journey, story))
         if len(self._stories) > self._rules.journeys_max:
             self._make_room(watermark_ms)
-        return _rows(rows)
+        return _rows(rows), new
 
     def _due_ms(self, story: Story) -> int:
         """When something has to be done about a story: time it out, or forget it."""
@@ -98,7 +106,7 @@ class Book:
             if not story.ended and state_of(story, moments_of(story)) == "open":
                 story.ended = True
                 rows.append(row_of(journey, story))
-                ended.append(Ended(journey, story, watermark_ms - story.last_ms))
+                ended.append(Ended(journey, story, self._rules.timeout_ms))
             if journey in self._stories:
                 due_ms = story.last_ms + self._rules.forget_ms
                 self._stories[journey] = pack(story, due_ms)

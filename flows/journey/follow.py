@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from flows.journey.acts import number_of
 from flows.journey.book import Book
+from flows.journey.outcomes import (
+    OBSERVABLE,
+    ORDINAL_OF_TIMERS,
+    SHARED,
+    as_rows,
+    direct_share,
+    may_publish,
+    observed,
+    outcome_rows,
+    result_of,
+    timed_out,
+)
 from flows.journey.rules import JourneyRules
 from flows.journey.story import Told
+from flows.journey.touches import People, Result, Share, Touch, touch_of
 from flows.steps.accept import PROFILE_TOPIC
-from schemas.blocks import AcceptedBlock, Followed
+from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
 from schemas.errors import PermanentError
 from schemas.ticket import hash64
 
@@ -33,6 +47,8 @@ class JourneyFollower:
 
     def __init__(self, rules: JourneyRules) -> None:
         self._book = Book(rules)
+        self._people = People(rules)
+        self._window_s = rules.window_ms // 1_000
 
     def follow(self, block: AcceptedBlock) -> Followed:
         """Take a block's events into their journeys, and let time pass."""
@@ -45,14 +61,56 @@ class JourneyFollower:
             if act is not None and block.subjects[place]:
                 told = told_of(block, place, act)
                 events.setdefault(block.journeys[place], []).append(told)
-        rows = [self._book.fold(events, block.watermark_ms)]
-        ended, _journeys = self._book.pass_time(block.watermark_ms)
-        rows.append(ended)
-        return Followed([], [], [part for part in rows if part.size])
+        changed, new = self._book.fold(events, block.watermark_ms)
+        outcomes, records = self._take_outcomes(block, new)
+        late, ended = self._book.pass_time(block.watermark_ms)
+        self._people.pass_time(block.watermark_ms)
+        silent = [one for one in ended if may_publish(one.story.classes)]
+        records += [
+            timed_out(one, block, ORDINAL_OF_TIMERS + number) for number, one in enumerate(silent)
+        ]
+        rows = [part for part in (changed, late, outcomes) if part.size]
+        return Followed(records, [], rows)
+
+    def _take_outcomes(self, block: AcceptedBlock, new: list[Told]) -> tuple[Rows, list[OutRecord]]:
+        """Put results down to touches, and tell of them in the order of the block."""
+        shares: dict[int, tuple[Sequence[Share], int]] = {}
+        lines: list[tuple[Any, ...]] = []
+        people: dict[str, tuple[list[Touch], list[Result]]] = {}
+        for told in new:
+            touch = touch_of(told)
+            is_shared = SHARED >> told.act & 1
+            if touch is not None or is_shared:
+                touches, results = people.setdefault(told.subject, ([], []))
+                touches += [touch] if touch is not None else []
+                results += [result_of(told)] if is_shared else []
+            if OBSERVABLE >> told.act & 1 and not is_shared:
+                direct = [direct_share(result_of(told))]
+                shares[told.event] = (direct, 0)
+                lines += outcome_rows(told.subject, [(result_of(told), direct, 0)], 0)
+        for subject, (touches, results) in people.items():
+            found = self._people.take(subject, touches, results, block.watermark_ms)
+            lines += outcome_rows(subject, found, self._window_s)
+            shares |= {result.event: (parts, count) for result, parts, count in found}
+        told_of = sorted(
+            (told for told in new if told.event in shares), key=lambda told: told.place
+        )
+        records = [
+            observed(told, block, *shares[told.event], self._window_s)
+            for told in told_of
+            if OBSERVABLE >> told.act & 1 and may_publish(told.classes)
+        ]
+        return as_rows(lines), records
 
     def dump(self) -> bytes:
         """The state as bytes with a version number."""
-        return msgspec.msgpack.encode({"version": STATE_VERSION, "book": self._book.dump()})
+        return msgspec.msgpack.encode(
+            {
+                "version": STATE_VERSION,
+                "book": self._book.dump(),
+                "people": self._people.dump(),
+            }
+        )
 
     def load(self, dumped: bytes) -> None:
         """Take back what `dump` gave.
@@ -61,6 +119,7 @@ class JourneyFollower:
         """
         state = read_state(dumped)
         self._book.load(state["book"])
+        self._people.load(state["people"])
 
 
 def read_state(dumped: bytes) -> dict[str, Any]:
@@ -90,6 +149,8 @@ def told_of(block: AcceptedBlock, place: int, act: int) -> Told:
     reason = body.reason if label.type == _SUPPRESSED else None
     hops = block.hops[place]
     return Told(
+        place=place,
+        journey=block.journeys[place],
         at_ms=block.times_ms[place],
         event=(hash64(block.ids[place].encode()) + label.identity * _MIX) & _MASK,
         act=act,

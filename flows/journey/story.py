@@ -104,8 +104,10 @@ class Story(msgspec.Struct, array_like=True, gc=False):
 
 
 class Told(NamedTuple):
-    """What an event adds to a story."""
+    """What an event adds to a story. Shapes: `place` is where it lies in its block."""
 
+    place: int
+    journey: str
     at_ms: int
     event: int
     act: int
@@ -155,18 +157,19 @@ def moments_of(story: Story) -> list[Moment]:
     ]
 
 
-def fold(story: Story, events: list[Told], *, moments_max: int) -> bool:
-    """Take events into a story; tells whether any of them was new to it.
+def fold(story: Story, events: list[Told], *, moments_max: int) -> list[Told]:
+    """Take events into a story; those that were new to it come back.
 
     An event that the story holds already changes nothing. Beyond `moments_max` events it holds
     the earliest ones, and what came twice is told by the gate's memory alone.
     """
     moments = moments_of(story)
     known = {moment.event for moment in moments}
-    before = story.n
+    fresh = []
     for told in events:
         if told.event in known:
             continue
+        fresh.append(told)
         known.add(told.event)
         moments.append(
             Moment(
@@ -178,14 +181,14 @@ def fold(story: Story, events: list[Told], *, moments_max: int) -> bool:
             )
         )
         _add(story, told)
-    if story.n == before:
-        return False
+    if not fresh:
+        return fresh
     moments.sort()
     del moments[moments_max:]
     story.moments = b"".join(
         _EVENT.pack(moment.at_ms, moment.event, moment.act, moment.channel) for moment in moments
     )
-    return True
+    return fresh
 
 
 def _add(story: Story, told: Told) -> None:

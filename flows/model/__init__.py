@@ -2,7 +2,3 @@
 
 Everything here is pure: no engine, no client, no clock, no environment.
 """
-
-from flows.model.delivery_time import DeliveryTimeModel
-
-__all__ = ["DeliveryTimeModel"]

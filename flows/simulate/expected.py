@@ -6,8 +6,9 @@ calls the steps that it judges.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -41,6 +42,7 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
 
     at: int
     act: str
+    journey: str
     source: str
     id: str
     subject: str
@@ -105,6 +107,7 @@ def happening_of(event: Event, hops: int) -> Happening | None:
     return Happening(
         at=event.time_ms,
         act=act,
+        journey=event.journey,
         source=label.source,
         id=event.id,
         subject=event.subject,
@@ -181,6 +184,73 @@ def _state(events: list[Happening], acts: set[str]) -> str:
         if turns and turns[-1] in _GIVEN_UP:
             return "failed"
     return "open"
+
+
+_DIRECT: Final = frozenset(
+    (
+        *(
+            f"engagement.{word}"
+            for word in (
+                "opened",
+                "opened_by_machine",
+                "clicked",
+                "clicked_by_machine",
+                "cta",
+                "replied",
+                "unsubscribed",
+                "complained",
+            )
+        ),
+        "outcome.page_viewed",
+    )
+)
+_TOUCHES: Final = frozenset(
+    f"engagement.{word}" for word in ("opened", "clicked", "cta", "replied")
+)
+_SHARED: Final = frozenset(
+    f"outcome.{word}"
+    for word in ("accepted", "declined", "registered", "payment_received", "refunded", "converted")
+)
+
+OBSERVED_ACTS: Final = frozenset(act.removesuffix("_by_machine") for act in (*_DIRECT, *_SHARED))
+"""Acts that learners are told of, as they stand in event types."""
+
+OutcomeLine = tuple[str, int, str, str, int, str, str, str, str, float, int]
+"""Kind, time, journey, campaign, amount, currency, model, journey and campaign that it is put
+down to, weight, touches."""
+
+
+def expect_outcomes(found: Iterable[Happening], window_ms: int) -> Counter[OutcomeLine]:
+    """The rows that tell of one person's outcomes: happenings of all journeys of the person."""
+    events = sorted(found, key=lambda one: one.at)
+    lines: Counter[OutcomeLine] = Counter()
+    for one in events:
+        kind = one.act.partition(".")[2]
+        about = (kind, one.at, one.journey, one.campaign, one.amount_minor, one.currency)
+        if one.act in _DIRECT:
+            lines[*about, "direct", one.journey, one.campaign, 1.0, 0] += 1
+        if one.act not in _SHARED:
+            continue
+        near = [
+            touch
+            for touch in events
+            if touch.act in _TOUCHES and one.at - window_ms <= touch.at <= one.at
+        ]
+        last = (near[-1].journey, near[-1].campaign) if near else ("", "")
+        first = (near[0].journey, near[0].campaign) if near else ("", "")
+        each = {touch.journey: touch.campaign for touch in near} or {"": ""}
+        lines[*about, "last_touch", *last, 1.0, len(near)] += 1
+        lines[*about, "first_touch", *first, 1.0, len(near)] += 1
+        for journey, campaign in each.items():
+            lines[*about, "linear", journey, campaign, 1.0 / len(each), len(near)] += 1
+    return lines
+
+
+def outcome_told(row: dict[str, Any]) -> OutcomeLine:
+    """What a row of `outcomes` says, in the form of `expect_outcomes`."""
+    names = ("kind", "at", "journey", "campaign", "amount_minor", "currency", "model")
+    about = tuple(row[name] for name in (*names, "to_journey", "to_campaign", "weight", "touches"))
+    return cast("OutcomeLine", about)
 
 
 def row_told(row: dict[str, Any]) -> Expected:

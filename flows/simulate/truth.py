@@ -21,6 +21,7 @@ import msgspec
 import orjson
 
 from flows.simulate.events import Event, Message
+from flows.simulate.expected import Happening, happening_of
 from schemas.codes import Door
 
 NO_HOUR: Final = 255
@@ -160,7 +161,7 @@ def fact_of(event: Event, recorded_ms: int) -> Fact:
 class Truth:
     """Accumulates what was sent and what has to come of it.
 
-    Shapes: `fates` and `facts` by place; `cells` by key.
+    Shapes: `fates` and `facts` by place; `cells` by key; what happened in `journeys` by journey.
     State: grows with the messages, by about half a kilobyte for each.
     """
 
@@ -168,6 +169,7 @@ class Truth:
         self.fates: dict[Place, Fate] = {}
         self.facts: dict[Place, Fact] = {}
         self.cells: dict[CellKey, Cell] = {}
+        self.journeys: dict[str, list[Happening]] = {}
 
     @property
     def total(self) -> int:
@@ -202,6 +204,10 @@ class Truth:
             fact = fact_of(message.event, recorded_ms)
             self.facts[place] = fact
             self._add(fact)
+            hops = next((text for name, text in message.headers if name == "ce_datahops"), None)
+            happening = happening_of(message.event, hops.count(b">") + 1 if hops else 0)
+            if happening is not None:
+                self.journeys.setdefault(happening.journey, []).append(happening)
 
     def _add(self, fact: Fact) -> None:
         key = (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from schemas.blocks import AcceptedBlock, CheckedBlock, Notice, RawBlock
+from schemas.tickets import NO_TIME
+
+T = TypeVar("T")
 
 PROFILE_TOPIC: Final = "ntf.profiles.v1"
 ERASURE_TOPIC: Final = "airside.erasure.v1"
@@ -71,26 +74,35 @@ def accepted_block(
 
     Shapes: every place has a ticket and a body.
     """
-    raw = block.raw
-    tickets = [ticket for place in places if (ticket := block.tickets[place]) is not None]
+    raw, tickets = block.raw, block.tickets
+    take = columns_at(places, len(raw.offsets))
+    times = take(tickets.times_ms.tolist())
+    recorded = take(tickets.recorded_ms.tolist())
     return AcceptedBlock(
         lane=raw.lane,
         topic=raw.topic,
         received_ms=raw.received_ms,
         watermark_ms=watermark_ms,
-        partitions=[raw.partitions[place] for place in places],
-        offsets=[raw.offsets[place] for place in places],
-        labels=[ticket.label for ticket in tickets],
-        ids=[ticket.id for ticket in tickets],
-        times_ms=[ticket.time_ms for ticket in tickets],
+        partitions=take(raw.partitions),
+        offsets=take(raw.offsets),
+        labels=[tickets.labels[number] for number in take(tickets.numbers.tolist())],
+        ids=take(tickets.ids),
+        times_ms=times,
         recorded_ms=[
-            raw.timestamps[place] if ticket.recorded_ms is None else ticket.recorded_ms
-            for place, ticket in zip(places, tickets, strict=True)
+            at_ms if at_ms != NO_TIME else of_record
+            for at_ms, of_record in zip(recorded, take(raw.timestamps), strict=True)
         ],
-        subjects=[ticket.subject for ticket in tickets],
-        journeys=[ticket.correlation for ticket in tickets],
-        causes=[ticket.causation for ticket in tickets],
-        hops=[ticket.hops for ticket in tickets],
+        subjects=take(tickets.subjects),
+        journeys=take(tickets.correlations),
+        causes=take(tickets.causations),
+        hops=take(tickets.hops),
         zones=[zones.get(place, "") for place in places],
-        bodies=[block.bodies[place] for place in places],
+        bodies=take(block.bodies),
     )
+
+
+def columns_at(places: Sequence[int], size: int) -> Callable[[Sequence[T]], list[T]]:
+    """A function that takes these places of a column; all of them are a plain copy."""
+    if len(places) == size:
+        return list
+    return lambda column: list(map(column.__getitem__, places))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
-from operator import call
+from itertools import compress
+from operator import call, ne
 from typing import Any, Final
 from zoneinfo import available_timezones
 
+import numpy as np
+
 from schemas.blocks import CheckedBlock, RawBlock
+from schemas.columns import encode_all
 from schemas.events import DECODE_ERRORS, EventType, explain
 from schemas.events.nesting import NESTING_MAX, SHALLOW_BYTES_MAX, is_too_deep
 from schemas.fates import Refusal
 from schemas.policy import Policy
-from schemas.ticket import Label, Ticket
+from schemas.ticket import Label
 from schemas.ticket_reader import TicketReader
+from schemas.tickets import NO_LABEL, NO_TIME
 from schemas.topics_catalog import Topic
 
 LATEST_MS: Final = 4_102_444_800_000
@@ -49,48 +54,64 @@ class BlockChecker:
     def check(self, raw: RawBlock) -> CheckedBlock:
         """Give every message of a block its ticket and body, or the reason why not."""
         strange = _bring_in_range(raw)
-        block = CheckedBlock(raw, [], [None] * len(raw.values), {}, {})
-        places: list[int] = []
-        decoders: list[Callable[[bytes], Any]] = []
-        values: list[bytes] = []
-        kinds: list[EventType] = []
-        for place, headers in enumerate(raw.headers):
-            ticket = None
-            if raw.values[place] is None and self._topics[raw.topic].compaction:
-                # A tombstone needs no ticket: compaction leaves only its key.
-                found: EventType | Refusal = Refusal("T606", "", "a tombstone")
-            else:
-                found, ticket = self._judge(raw, place, self._reader.read(headers))
-                if place in strange and not isinstance(found, Refusal):
-                    found = Refusal("T105", "", "expected a record time from 1970 to 2100")
-            block.tickets.append(ticket)
-            if isinstance(found, Refusal):
-                block.refusals[place] = found
-                if ticket is None:
-                    block.glances[place] = self._reader.glance(headers)
-                continue
-            places.append(place)
-            kinds.append(found)
-            decoders.append(found.decode)
-            values.append(raw.values[place] or b"")
-        _decode(block, places, kinds, decoders, values)
+        tickets, refusals = self._reader.read_block(raw.headers)
+        block = CheckedBlock(raw, tickets, [None] * len(raw.values), refusals, {})
+        if not all(raw.values) and self._topics[raw.topic].compaction:
+            self._set_tombstones(block)
+        kinds = [self._kind_of(raw.topic, label) for label in tickets.labels]
+        for place in sorted(self._suspects(block, kinds) | strange):
+            if place not in refusals:
+                wrong = self._wrong_with(block, place, kinds[tickets.numbers[place]])
+                if wrong is None and place in strange:
+                    wrong = Refusal("T105", "", "expected a record time from 1970 to 2100")
+                if wrong is not None:
+                    refusals[place] = wrong
+        for place in refusals:
+            if tickets.numbers[place] == NO_LABEL:
+                block.glances[place] = self._reader.glance(raw.headers[place])
+        _decode(block, kinds)
         return block
 
-    def _judge(
-        self, raw: RawBlock, place: int, ticket: Ticket | Refusal
-    ) -> tuple[EventType | Refusal, Ticket | None]:
-        if isinstance(ticket, Refusal):
-            return ticket, None
-        kind = self._verdicts.get((raw.topic, ticket.label))
+    def _set_tombstones(self, block: CheckedBlock) -> None:
+        """A tombstone needs no ticket: compaction leaves only its key."""
+        for place, value in enumerate(block.raw.values):
+            if value is None:
+                block.tickets.numbers[place] = NO_LABEL
+                block.refusals[place] = Refusal("T606", "", "a tombstone")
+
+    def _kind_of(self, topic: str, label: Label) -> EventType | Refusal:
+        kind = self._verdicts.get((topic, label))
         if kind is None:
             if len(self._verdicts) >= 4_096:  # noqa: PLR2004 - as the reader's caches
                 self._verdicts.clear()
-            kind = self._verdict(raw.topic, ticket.label)
-            self._verdicts[raw.topic, ticket.label] = kind
-        if isinstance(kind, Refusal):
-            return kind, ticket
-        wrong = self._wrong_with(raw, place, ticket)
-        return (kind if wrong is None else wrong), ticket
+            kind = self._verdict(topic, label)
+            self._verdicts[topic, label] = kind
+        return kind
+
+    def _suspects(self, block: CheckedBlock, kinds: Sequence[EventType | Refusal]) -> set[int]:
+        """The places of messages that may be wrong; the others are right, but for their bodies."""
+        raw, tickets = block.raw, block.tickets
+        refused = np.array([*(isinstance(kind, Refusal) for kind in kinds), True], np.bool_)
+        timestamps = np.array(raw.timestamps, np.int64)
+        latest = raw.received_ms + self._skew_ms_max
+        wrong = refused[tickets.numbers]
+        wrong |= tickets.times_ms > np.minimum(timestamps + self._skew_ms_max, latest)
+        wrong |= tickets.recorded_ms > latest
+        wrong |= (tickets.expiry_ms <= timestamps) & (tickets.expiry_ms != NO_TIME)
+        found = set(np.flatnonzero(wrong).tolist())
+        places = range(len(raw.values))
+        keys = encode_all(tickets.keys())
+        found.update(compress(places, map(ne, keys, raw.keys)))
+        values: list[Any] = raw.values
+        if not all(values):
+            found.update(place for place, value in enumerate(values) if value is None)
+            values = [value or b"" for value in values]
+        longest = min(self._body_bytes_max, SHALLOW_BYTES_MAX)
+        if max(map(len, values), default=0) > longest:
+            found.update(place for place, value in enumerate(values) if len(value) > longest)
+        if not all(map(bytes.isascii, values)):
+            found.update(place for place, value in enumerate(values) if not value.isascii())
+        return found
 
     def _verdict(self, topic: str, label: Label) -> EventType | Refusal:
         """What holds for every message with this label on this topic."""
@@ -104,7 +125,13 @@ class BlockChecker:
             return Refusal(label.decision.code, pointer, "expected a class that the policy allows")
         return kind
 
-    def _wrong_with(self, raw: RawBlock, place: int, ticket: Ticket) -> Refusal | None:
+    def _wrong_with(
+        self, block: CheckedBlock, place: int, kind: EventType | Refusal
+    ) -> Refusal | None:
+        if isinstance(kind, Refusal):
+            return kind
+        raw, ticket = block.raw, block.tickets[place]
+        assert ticket is not None
         key, value = raw.keys[place], raw.values[place]
         if key != (ticket.subject or ticket.id).encode():
             return Refusal("T107", "", "expected the subject as the message key, else the id")
@@ -155,28 +182,57 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
-def _decode(
-    block: CheckedBlock,
-    places: list[int],
-    kinds: list[EventType],
-    decoders: list[Callable[[bytes], Any]],
-    values: list[bytes],
-) -> None:
+def _decode(block: CheckedBlock, kinds: Sequence[EventType | Refusal]) -> None:
     """Decode in one C loop that goes on after each bad body."""
+    every, numbers = block.raw.values, block.tickets.numbers.tolist()
+    places: Sequence[int] = range(len(every))
+    if block.refusals:
+        places = [place for place in places if place not in block.refusals]
+        numbers = [numbers[place] for place in places]
+    values: list[Any] = [every[place] for place in places]
+    decoders: list[Any] = [getattr(kind, "decode", None) for kind in kinds]
     bodies: list[Any] = []
-    results = map(call, decoders, values)
+    results = map(call, map(decoders.__getitem__, numbers), values)
     while True:
         try:
             bodies.extend(results)
             break
         except DECODE_ERRORS:
             at = len(bodies)
-            block.refusals[places[at]] = _why(kinds[at], values[at])
+            kind = kinds[numbers[at]]
+            assert isinstance(kind, EventType)
+            block.refusals[places[at]] = _why(kind, values[at])
             bodies.append(None)
-    for place, body in zip(places, bodies, strict=True):
-        block.bodies[place] = body
-        if body is not None:
-            _compare(block, place, body)
+    if len(places) == len(every):
+        block.bodies = bodies
+    else:
+        for place, body in zip(places, bodies, strict=True):
+            block.bodies[place] = body
+    zoned = [isinstance(kind, EventType) and _has_zone(kind) for kind in kinds]
+    _compare_all(block, zoned)
+
+
+@cache
+def _has_zone(kind: EventType) -> bool:
+    return "zone" in kind.struct.__struct_fields__
+
+
+def _compare_all(block: CheckedBlock, zoned: Sequence[bool]) -> None:
+    """Compare the bodies with their tickets; only those that may differ one by one."""
+    tickets = block.tickets
+    suspects = set()
+    for place, (body, journey, subject) in enumerate(
+        zip(block.bodies, tickets.correlations, tickets.subjects, strict=True)
+    ):
+        if body is not None and (
+            body.journey_id != journey or (body.subject != subject and body.subject is not None)
+        ):
+            suspects.add(place)
+    if any(zoned):
+        suspects.update(np.flatnonzero(np.array([*zoned, False])[tickets.numbers]).tolist())
+    for place in sorted(suspects):
+        if block.bodies[place] is not None:
+            _compare(block, place, block.bodies[place])
 
 
 def _why(kind: EventType, value: bytes) -> Refusal:

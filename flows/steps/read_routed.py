@@ -10,7 +10,6 @@ from flows.steps.accept import PROFILE_TOPIC, accepted_block, to_follow
 from flows.steps.publish import ORIGIN_HEADER, ZONE_HEADER
 from schemas.blocks import AcceptedBlock, CheckedBlock, RawBlock
 from schemas.events import DECODE_ERRORS, EVENT_TYPES
-from schemas.fates import Refusal
 from schemas.ticket import Ticket
 from schemas.ticket_reader import TicketReader
 
@@ -36,17 +35,15 @@ class RoutedReader:
 
     def read(self, raw: RawBlock) -> tuple[AcceptedBlock | None, dict[str, int]]:
         """The events of a block that are new, and how many were left out by code."""
-        block = CheckedBlock(raw, [], [None] * len(raw.values), {}, {})
+        tickets, refusals = self._reader.read_block(raw.headers)
+        block = CheckedBlock(raw, tickets, [None] * len(raw.values), {}, {})
         places: list[int] = []
         zones: dict[int, str] = {}
         left_out: dict[str, int] = {}
-        for place, headers in enumerate(raw.headers):
-            ticket = self._reader.read(headers)
-            found = None if isinstance(ticket, Refusal) else ticket
-            block.tickets.append(found)
-            code = ticket.code if isinstance(ticket, Refusal) else ""
-            if found is not None:
-                code = self._take(block, place, found, zones)
+        for place, ticket in enumerate(tickets):
+            code = refusals[place].code if ticket is None else ""
+            if ticket is not None:
+                code = self._take(block, place, ticket, zones)
             if code:
                 left_out[code] = left_out.get(code, 0) + 1
             elif block.bodies[place] is not None:

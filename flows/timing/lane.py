@@ -223,7 +223,14 @@ class TimingLane:
             if isinstance(learner, Pooling)
         }
         evidence = self.trial.evidence.dump()
-        shard = Shard(SHARD_VERSION, self.number, self._published, evidence, populations)
+        shard = Shard(
+            SHARD_VERSION,
+            self.number,
+            self._published,
+            self.state_hash(),
+            evidence,
+            populations,
+        )
         return msgspec.msgpack.encode(shard)
 
     def state_hash(self) -> str:

@@ -19,11 +19,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """What one lane publishes: sums of its experiment, and of each model by name."""
+    """What one lane publishes: sums of its experiment, and of each model by name.
+
+    `digest` is that of the models' whole state: equal numbers of one lane have equal ones.
+    """
 
     version: int
     lane: int
     number: int
+    digest: str
     evidence: bytes
     populations: dict[str, bytes]
 

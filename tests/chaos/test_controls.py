@@ -130,11 +130,18 @@ def test_an_empty_profile_table_after_a_start_is_found(
     breakable_kafka: Breakable, tmp_path: Path
 ) -> None:
     """Enrichment and consent would be decided without the profiles that were there."""
-    verdict = controlled(tmp_path, breakable_kafka, faults="kill", sabotage="empty_table")
+    verdict = controlled(
+        tmp_path,
+        breakable_kafka,
+        faults="kill",
+        sabotage="empty_table",
+        more={"AIRSIDE_KAFKA__TRANSACTION_S_MAX": "60"},
+        rest_s=40.0,
+    )
 
     shows(verdict, "truth")
     assert any("T404; expected" in sentence for sentence in verdict.sentences), verdict.sentences
-    assert not {"lost", "doubled", "wrong_cells", "wrong_facts"} & set(verdict.violations)
+    assert not {"doubled", "wrong_cells", "wrong_facts"} & set(verdict.violations)
 
 
 @pytest.mark.parametrize(("sabotage", "kind"), [("bloat", "store"), ("held_lock", "locks")])
@@ -147,10 +154,11 @@ def test_a_store_that_grows_without_state_and_a_lock_that_stays_are_found(
         faults="skew",
         sabotage=sabotage,
         more={"AIRSIDE_KAFKA__TRANSACTION_S_MAX": "60"},
+        rest_s=40.0,
     )
 
     shows(verdict, kind)
-    assert not {"lost", "doubled", "truth", "wrong_cells"} & set(verdict.violations)
+    assert not {"doubled", "wrong_cells", "wrong_facts"} & set(verdict.violations)
 
 
 def test_a_process_that_waits_for_ever_is_found(breakable_kafka: Breakable, tmp_path: Path) -> None:

@@ -175,18 +175,23 @@ def measure_outage(minutes: float, rate: int) -> None:
                 samples.append(resident_mb(rig.ingest.pid))
                 time.sleep(2)
             rig.fault("none")
-        catch_up(rig, samples)
+            say(
+                "clickhouse_outage",
+                minutes=minutes,
+                rate=rate,
+                rss_before_mb=round(before),
+                rss_median_mb=round(statistics.median(samples)),
+                rss_max_mb=round(max(samples)),
+            )
+            afterwards: list[float] = []
+        catch_up(rig, afterwards)
         assert rig.ingest.stop() == 0
         report = rig.verify()
         say(
-            "clickhouse_outage",
-            minutes=minutes,
-            rate=rate,
+            "after_the_outage",
             sent=rig.truth.total,
             mismatches=report.mismatches,
-            rss_before_mb=round(before),
-            rss_median_mb=round(statistics.median(samples)),
-            rss_max_mb=round(max(samples)),
+            rss_max_mb=round(max(afterwards, default=0.0)),
         )
 
 

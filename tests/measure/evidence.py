@@ -28,6 +28,7 @@ from tests.measure.evidence_worlds import (
     as_single,
     draw_log,
     draw_picks,
+    paying_sends,
     people_and_hours,
     same_people,
     single_sends,
@@ -57,6 +58,14 @@ def false_alarms(seed: int, runs: int, *, holdout: float, base: float, sends: in
         sums = single_sends(rng, sends, holdout=holdout, base=base, lift=0.0)
         found += bool(alarms(bounds_of(sums, Plan())).any())
     return found / runs
+
+
+def paying_alarms(seed: int, runs: int, *, holdout: float, sends: int) -> float:
+    """The same for revenue; 16.5 a send, of which a lift of 2 would matter."""
+    rng = np.random.default_rng(seed)
+    plan = Plan(interest=2.0)
+    worlds = (paying_sends(rng, sends, holdout=holdout, base=0.01) for _ in range(runs))
+    return sum(bool(alarms(bounds_of(sums, plan)).any()) for sums in worlds) / runs
 
 
 def people_alarms(seed: int, runs: int, *, holdout: float, rounds: int) -> tuple[float, float]:
@@ -180,6 +189,9 @@ def measure_comparison(seed: int, runs: int) -> None:
     for holdout, base in ((0.5, 0.1), (0.1, 0.1), (0.05, 0.1), (0.1, 0.02), (0.1, 0.3)):
         share = false_alarms(seed, runs, holdout=holdout, base=base, sends=50_000)
         say("false_alarms", holdout=holdout, base=base, sends=50_000, runs=runs, share=share)
+    for holdout in (0.5, 0.1):
+        share = paying_alarms(seed, runs, holdout=holdout, sends=50_000)
+        say("false_alarms_revenue", holdout=holdout, sends=50_000, runs=runs, share=share)
     for holdout in (0.5, 0.1):
         ours, naive = people_alarms(seed, runs, holdout=holdout, rounds=50)
         say("false_alarms_same_people", holdout=holdout, runs=runs, share=ours, naive=naive)

@@ -29,6 +29,24 @@ def single_sends(
     return sums
 
 
+def paying_sends(rng: np.random.Generator, sends: int, *, holdout: float, base: float) -> Array:
+    """The same without a lift, where a response is worth an amount with a heavy tail.
+
+    Amounts are log-normal with sigma 1 around a median of 1,000, so 1,649 on average.
+    """
+    arms = (rng.random(sends) < holdout).astype(np.intp)
+    responded = rng.random(sends) < base
+    amounts = np.where(responded, np.exp(np.log(1_000.0) + rng.standard_normal(sends)), 0.0)
+    sums = np.zeros((sends, 2, len(SUMS)))
+    for arm in (0, 1):
+        one = arms == arm
+        sent, hits = np.cumsum(one), np.cumsum(responded & one)
+        paid, squares = np.cumsum(amounts * one), np.cumsum(amounts * amounts * one)
+        for place, column in enumerate((sent, sent, hits, paid, sent, paid, squares)):
+            sums[:, arm, place] = column
+    return sums
+
+
 def same_people(
     rng: np.random.Generator, *, people: int, rounds: int, holdout: float, lift: float, looks: int
 ) -> Array:

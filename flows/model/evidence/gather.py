@@ -66,7 +66,7 @@ class Evidence(msgspec.Struct):
 class LaneEvidence:
     """One lane's share: knows what each subject had, so that a subject counts as one.
 
-    State: about 120 bytes a subject, at most `subjects_max`; later ones are left out of both arms
+    State: about 170 bytes a subject, at most `subjects_max`; later ones are left out of both arms
     alike, and counted. Delivery: the caller folds each outcome in once; a late response that
     corrects a negative is folded in as no send and one response.
     """
@@ -75,6 +75,7 @@ class LaneEvidence:
         self.evidence = Evidence.empty(bins)
         self._subjects_max = subjects_max
         self._rows: dict[str, int] = {}
+        self._taken = 0
         self._arms = np.zeros(0, np.int8)
         self._totals = np.zeros((0, 3))
 
@@ -132,7 +133,7 @@ class LaneEvidence:
     def _rows_of(self, subjects: Sequence[str], arms: npt.NDArray[np.int8]) -> Any:
         rows = np.empty(len(subjects), np.intp)
         new: list[int] = []
-        known, taken = self._rows, len(self._arms)
+        known, taken = self._rows, self._taken
         for place, subject in enumerate(subjects):
             row = known.get(subject, -1)
             if row < 0 and len(known) < self._subjects_max:
@@ -140,10 +141,18 @@ class LaneEvidence:
                 new.append(place)
             rows[place] = row
         if new:
-            self._arms = np.concatenate([self._arms, arms[new]])
-            self._totals = np.concatenate([self._totals, np.zeros((len(new), 3))])
+            self._taken = taken + len(new)
+            self._make_room()
+            self._arms[taken : self._taken] = arms[new]
             self.evidence.assigned += np.bincount(arms[new], minlength=2)[:2]
         return rows
+
+    def _make_room(self) -> None:
+        """Twice as much as needed, so that a growing lane is not copied for each block."""
+        if self._taken > len(self._arms):
+            more = 2 * self._taken - len(self._arms)
+            self._arms = np.concatenate([self._arms, np.zeros(more, np.int8)])
+            self._totals = np.concatenate([self._totals, np.zeros((more, 3))])
 
     def dump(self) -> bytes:
         """Versioned bytes of everything, rows of forgotten subjects left out."""
@@ -168,6 +177,7 @@ class LaneEvidence:
         lane = cls(bins=0, subjects_max=subjects_max)
         lane.evidence = Evidence.load(evidence)
         lane._rows = {subject: row for row, subject in enumerate(subjects)}
+        lane._taken = len(subjects)
         lane._arms = np.frombuffer(arms, np.int8).copy()
         lane._totals = np.frombuffer(totals, np.float64).reshape(-1, 3).copy()
         return lane

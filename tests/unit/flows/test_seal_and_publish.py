@@ -117,10 +117,9 @@ def test_the_next_gate_can_read_what_this_one_wrote() -> None:
 def test_the_hop_counts_from_the_time_it_was_first_recorded() -> None:
     bench = Bench()
     raw = block([delivered(1)._replace(recorded_ms=NOW_MS - 205), delivered(2), delivered(3)])
-    raw.headers[1] = delivered(
-        2, recordedtime=format_time(NOW_MS - 46).decode(), datahops="in.a1.0"
-    ).headers
-    raw.headers[2] = delivered(3, recordedtime=format_time(NOW_MS + 9).decode()).headers
+    second = delivered(2, recordedtime=format_time(NOW_MS - 46).decode(), datahops="in.a1.0")
+    third = delivered(3, recordedtime=format_time(NOW_MS + 9).decode())
+    raw.headers = [raw.headers[0], second.headers, third.headers]
 
     records = bench.gate.pass_block(bench.checker.check(raw)).records
 

@@ -21,6 +21,7 @@ def test_every_journey_is_told_to_the_event_after_kills_and_late_data(seed: int)
     assert wanted == run.found()
     assert {"open", "completed", "suppressed", "failed"} == {one.state for one in wanted.values()}
     assert {"orchestration", "delivery", "analysis"} <= {one.stage for one in wanted.values()}
+    assert run.wanted_outcomes() == run.found_outcomes()
     assert 15 < max(one.n for one in wanted.values())
 
 
@@ -32,3 +33,5 @@ def test_the_order_of_reading_changes_no_row() -> None:
 
     assert one.found() == one.wanted()
     assert one.journeys.rows == other.journeys.rows
+    assert one.outcomes.rows == other.outcomes.rows
+    assert one.found_outcomes() == one.wanted_outcomes()

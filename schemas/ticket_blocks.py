@@ -1,0 +1,222 @@
+"""Read the tickets of a whole block by column.
+
+What a column check passes is right; what it does not pass is suspect, and is read again alone by
+the reader, which says what is wrong with it. So the two can differ in speed only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from schemas.columns import (
+    TIME_BYTES_MAX,
+    WORD_BYTES_MAX,
+    Values,
+    are_ids,
+    are_names,
+    are_plain,
+    are_traces,
+    parse_times,
+    strangers,
+    texts,
+)
+from schemas.fates import Refusal
+from schemas.hops import HOPS_BYTES_MAX, parse_hops
+from schemas.policy import RANK_OF_A_PERSON
+from schemas.ticket import Header, Label
+from schemas.tickets import NO_LABEL, NO_TIME, Numbers, Tickets
+
+LAYOUTS_MAX: Final = 16
+"""Header layouts of one block that are read by column; what is left is read one by one."""
+
+_RUN: Final = 256
+"""Messages whose headers are taken apart at once: as many as the nearest cache holds."""
+
+LabelOf = Callable[[tuple[bytes | None, ...]], Label | Refusal]
+
+
+class Group(msgspec.Struct, gc=False):
+    """Messages with the same header names in the same order.
+
+    Shapes: `places` in the block; one column of values for each header.
+    """
+
+    names: tuple[str, ...]
+    places: list[int]
+    values: list[list[bytes | None]]
+
+
+class Grouping:
+    """Takes the headers of a block apart, run by run; `alone` are the places of the others."""
+
+    def __init__(self) -> None:
+        self.groups: dict[tuple[str, ...], Group] = {}
+        self.alone: list[int] = []
+        self._usual: dict[int, tuple[str, ...]] = {}
+
+    def take(self, headers: Sequence[Sequence[Header] | None]) -> None:
+        """Take all headers of a block."""
+        for first in range(0, len(headers), _RUN):
+            rows = headers[first : first + _RUN]
+            by_length: dict[int, list[int]] = {}
+            for place, pairs in enumerate(rows, first):
+                by_length.setdefault(len(pairs) if pairs else 0, []).append(place)
+            self.alone += by_length.pop(0, [])
+            for places in by_length.values():
+                self._take_run(places, [headers[place] for place in places])
+
+    def _take_run(self, places: list[int], rows: list[Any]) -> None:
+        """Take messages with equally many headers, which mostly have the same names."""
+        length = len(rows[0])
+        flat = list(chain.from_iterable(chain.from_iterable(rows)))
+        usual = self._usual.get(length)
+        if usual is None:
+            usual = self._usual[length] = tuple(flat[: 2 * length : 2])
+        if flat[::2] == list(usual) * len(rows):
+            self._add(usual, places, flat)
+            return
+        by_names: dict[tuple[str, ...], list[int]] = {}
+        for at, row in enumerate(rows):
+            by_names.setdefault(tuple([name for name, _ in row]), []).append(at)
+        for names, same in by_names.items():
+            flat = list(chain.from_iterable(chain.from_iterable(rows[at] for at in same)))
+            self._add(names, [places[at] for at in same], flat)
+        self._usual[length] = max(by_names, key=lambda names: len(by_names[names]))
+
+    def _add(self, names: tuple[str, ...], places: list[int], flat: list[Any]) -> None:
+        found = self.groups.get(names)
+        if found is None:
+            if len(self.groups) >= LAYOUTS_MAX:
+                self.alone += places
+                return
+            found = self.groups[names] = Group(names, [], [[] for _ in names])
+        found.places += places
+        for at, values in enumerate(found.values):
+            values.extend(flat[2 * at + 1 :: 2 * len(names)])
+
+
+class Reading:
+    """One group on its way from headers to tickets: its columns, and which places are suspect.
+
+    Units: `bytes_max` is the most that the values read so far can have together in one message.
+    """
+
+    def __init__(self, found: Group, places: Mapping[str, int]) -> None:
+        self._columns = {name: found.values[place] for name, place in places.items()}
+        self._size = len(found.places)
+        self.suspects: set[int] = set()
+        self.bytes_max = 0
+        for values in self._columns.values():
+            if not all(values):  # quicker than a search for null
+                self.suspects.update(at for at, value in enumerate(values) if value is None)
+
+    def _longest(self, name: str) -> int:
+        return max(map(len, filter(None, self._columns.get(name, ()))), default=0)
+
+    def words(
+        self, name: str, fits: Callable[[Values], bool], bytes_max: int = WORD_BYTES_MAX
+    ) -> list[str]:
+        """A column of texts; empty where there is none, or a suspect one."""
+        values = self._columns.get(name)
+        if values is None:
+            return [""] * self._size
+        self.bytes_max += bytes_max
+        strange = strangers(values, fits)
+        if strange:
+            self.suspects.update(strange)
+            values = list(values)
+            for place in strange:
+                values[place] = b""
+        return texts(values)
+
+    def times(self, name: str) -> Numbers:
+        """A column of times; `NO_TIME` where there is none, or a suspect one."""
+        values = self._columns.get(name)
+        if values is None:
+            return np.full(self._size, NO_TIME, np.int64)
+        self.bytes_max += TIME_BYTES_MAX
+        found = parse_times(values)
+        self.suspects.update(np.flatnonzero(found == NO_TIME).tolist())
+        return found
+
+    def hops(self) -> list[str]:
+        """The histories; those that are not in the grammar are suspect."""
+        found = self.words("ce_datahops", are_plain, HOPS_BYTES_MAX)
+        if "ce_datahops" in self._columns:
+            wrong = {text for text in set(found) if not _are_hops(text)}
+            if wrong:
+                self.suspects.update(at for at, text in enumerate(found) if text in wrong)
+        return found
+
+    def traces(self) -> tuple[list[bytes | None], list[bytes | None]]:
+        """Parents and states of traces. W3C: one that cannot be read is not passed on."""
+        parents, states = self.plain("traceparent"), self.plain("tracestate")
+        if "traceparent" not in self._columns:
+            return parents, [None] * self._size
+        for place in strangers(parents, are_traces):
+            parents[place] = states[place] = None
+        return parents, states
+
+    def plain(self, name: str) -> list[bytes | None]:
+        """A column of bytes as it is."""
+        values = self._columns.get(name)
+        if values is None:
+            return [None] * self._size
+        self.bytes_max += self._longest(name)
+        return list(values)
+
+    def labels(self, names: Sequence[str], label_of: LabelOf) -> tuple[list[Label], Numbers]:
+        """The labels, each once, and the number of each message's; refused ones are suspect."""
+        given = [self._columns.get(name) for name in names]
+        parts = list(zip(*(values for values in given if values is not None), strict=True))
+        labels: list[Label] = []
+        numbers: dict[tuple[bytes | None, ...], int] = {}
+        longest = 0
+        for part in dict.fromkeys(parts):
+            rest = iter(part)
+            label = label_of(tuple(None if values is None else next(rest) for values in given))
+            longest = max(longest, sum(map(len, filter(None, part))))
+            if isinstance(label, Refusal) or self._lacks_subject(label):
+                numbers[part] = NO_LABEL
+                continue
+            numbers[part] = len(labels)
+            labels.append(label)
+        self.bytes_max += longest
+        found = np.fromiter(map(numbers.__getitem__, parts), np.int64, self._size)
+        self.suspects.update(np.flatnonzero(found == NO_LABEL).tolist())
+        return labels, found
+
+    def _lacks_subject(self, label: Label) -> bool:
+        return label.decision.rank >= RANK_OF_A_PERSON and "ce_subject" not in self._columns
+
+    def tickets(self, names: Sequence[str], label_of: LabelOf) -> Tickets:
+        """The tickets; those at suspect places mean nothing."""
+        labels, numbers = self.labels(names, label_of)
+        parents, states = self.traces()
+        return Tickets(
+            labels=labels,
+            numbers=numbers,
+            ids=self.words("ce_id", are_ids),
+            times_ms=self.times("ce_time"),
+            correlations=self.words("ce_correlationid", are_names),
+            subjects=self.words("ce_subject", are_names),
+            causations=self.words("ce_causationid", are_names),
+            hops=self.hops(),
+            recorded_ms=self.times("ce_recordedtime"),
+            expiry_ms=self.times("ce_expirytime"),
+            traceparents=parents,
+            tracestates=states,
+            macs=self.plain("ce_ticketmac"),
+            rests=[()] * self._size,
+        )
+
+
+@lru_cache(maxsize=8_192)
+def _are_hops(text: str) -> bool:
+    return not isinstance(parse_hops(text), Refusal)

@@ -1,0 +1,169 @@
+"""The tickets of a block by column: one list or array for each part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from schemas.ticket import Header, Label, Ticket
+
+Numbers = npt.NDArray[np.int64]
+
+NO_LABEL: Final = -1
+NO_TIME: Final = -1
+
+
+class Tickets(msgspec.Struct, gc=False):
+    """Tickets by column; a `Ticket` is made when somebody asks for the one at a place.
+
+    Shapes: all columns but `labels` have the same length. `numbers` are indices into `labels`, a
+    list without repeats; a message without a ticket has `NO_LABEL` there, and nothing that
+    counts in the other columns. Texts that a ticket does not have are empty.
+    Units: milliseconds since 1970 UTC, `NO_TIME` where a ticket states none.
+    """
+
+    labels: list[Label]
+    numbers: Numbers
+    ids: list[str]
+    times_ms: Numbers
+    correlations: list[str]
+    subjects: list[str]
+    causations: list[str]
+    hops: list[str]
+    recorded_ms: Numbers
+    expiry_ms: Numbers
+    traceparents: list[bytes | None]
+    tracestates: list[bytes | None]
+    macs: list[bytes | None]
+    rests: list[tuple[Header, ...]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[Ticket | None]:
+        return map(self.__getitem__, range(len(self.ids)))
+
+    def __getitem__(self, place: int) -> Ticket | None:
+        number = int(self.numbers[place])
+        if number == NO_LABEL:
+            return None
+        recorded_ms, expiry_ms = int(self.recorded_ms[place]), int(self.expiry_ms[place])
+        return Ticket(
+            label=self.labels[number],
+            id=self.ids[place],
+            time_ms=int(self.times_ms[place]),
+            correlation=self.correlations[place],
+            subject=self.subjects[place],
+            causation=self.causations[place],
+            hops=self.hops[place],
+            recorded_ms=recorded_ms if recorded_ms != NO_TIME else None,
+            expiry_ms=expiry_ms if expiry_ms != NO_TIME else None,
+            traceparent=self.traceparents[place],
+            tracestate=self.tracestates[place],
+            mac=self.macs[place],
+            rest=self.rests[place],
+        )
+
+    def keys(self) -> list[str]:
+        """What each message's key has to be: its subject, else its id."""
+        if "" not in self.subjects:
+            return self.subjects
+        return [subject or own for subject, own in zip(self.subjects, self.ids, strict=True)]
+
+    def put(self, found: Mapping[int, Ticket | None]) -> None:
+        """Set the tickets at some places, or that there is none."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        for place, ticket in found.items():
+            if ticket is None:
+                self.numbers[place] = NO_LABEL
+                continue
+            self.numbers[place] = numbers.setdefault(ticket.label, len(numbers))
+            self.ids[place] = ticket.id
+            self.times_ms[place] = ticket.time_ms
+            self.correlations[place] = ticket.correlation
+            self.subjects[place] = ticket.subject
+            self.causations[place] = ticket.causation
+            self.hops[place] = ticket.hops
+            self.recorded_ms[place] = _time_or_none(ticket.recorded_ms)
+            self.expiry_ms[place] = _time_or_none(ticket.expiry_ms)
+            self.traceparents[place] = ticket.traceparent
+            self.tracestates[place] = ticket.tracestate
+            self.macs[place] = ticket.mac
+            self.rests[place] = ticket.rest
+        self.labels = list(numbers)
+
+
+def _time_or_none(at_ms: int | None) -> int:
+    return NO_TIME if at_ms is None else at_ms
+
+
+def no_tickets(size: int) -> Tickets:
+    """Columns of this length without any ticket yet."""
+    return Tickets(
+        labels=[],
+        numbers=np.full(size, NO_LABEL, np.int64),
+        ids=[""] * size,
+        times_ms=np.zeros(size, np.int64),
+        correlations=[""] * size,
+        subjects=[""] * size,
+        causations=[""] * size,
+        hops=[""] * size,
+        recorded_ms=np.full(size, NO_TIME, np.int64),
+        expiry_ms=np.full(size, NO_TIME, np.int64),
+        traceparents=[None] * size,
+        tracestates=[None] * size,
+        macs=[None] * size,
+        rests=[()] * size,
+    )
+
+
+def join(parts: Sequence[Tickets], places: Sequence[Sequence[int]]) -> Tickets:
+    """One block's tickets from those of its parts.
+
+    Shapes: `places` says for each part where in the block its tickets stand; every place once.
+    """
+    labels: list[Label] = []
+    numbers: list[Numbers] = []
+    for part in parts:
+        here: dict[Label, int] = {label: number for number, label in enumerate(labels)}
+        found = [here.setdefault(label, len(here)) for label in part.labels]
+        labels = list(here)
+        # The last one answers for NO_LABEL, which is -1.
+        numbers.append(np.array([*found, NO_LABEL], np.int64)[part.numbers])
+    back = np.argsort(np.concatenate([np.asarray(found, np.int64) for found in places]))
+    order = back.tolist()
+
+    def arrays(name: str) -> Numbers:
+        joined: Numbers = np.concatenate([getattr(part, name) for part in parts])
+        return joined[back]
+
+    def lists(name: str) -> list[Any]:
+        whole = list(chain.from_iterable(getattr(part, name) for part in parts))
+        return list(map(whole.__getitem__, order))
+
+    return Tickets(
+        labels=labels,
+        numbers=np.concatenate(numbers)[back],
+        times_ms=arrays("times_ms"),
+        recorded_ms=arrays("recorded_ms"),
+        expiry_ms=arrays("expiry_ms"),
+        **{name: lists(name) for name in _LISTS},
+    )
+
+
+_LISTS: Final = (
+    "ids",
+    "correlations",
+    "subjects",
+    "causations",
+    "hops",
+    "traceparents",
+    "tracestates",
+    "macs",
+    "rests",
+)
