@@ -24,6 +24,7 @@ from flows.steps.seal import Sealer
 from schemas.blocks import CheckedBlock, Outputs, OutRecord, RawBlock, Rows
 from schemas.events import EVENT_TYPES
 from schemas.policy import Policy, load_policy
+from schemas.tickets import no_tickets
 from schemas.topics_catalog import load_topics
 
 FLOW_ID: Final = "ingest"
@@ -140,10 +141,10 @@ def add_gate(
         return GateLogic(make_gate(settings, policy, followed=followed), resume, watch)
 
     def check(raw: RawBlock) -> CheckedBlock:
-        # What Airside tells itself has no ticket to check.
-        return (
-            CheckedBlock(raw, [], [], {}, {}) if raw.topic in NOTICE_TOPICS else checker.check(raw)
-        )
+        if raw.topic in NOTICE_TOPICS:
+            # What Airside tells itself has no ticket to check.
+            return CheckedBlock(raw, no_tickets(0), [], {}, {})
+        return checker.check(raw)
 
     blocks = op.input("read_lanes", flow, source)
     checked = op.map_value("check_block", blocks, tells("check_block")(check))

@@ -34,7 +34,7 @@ class TimedTruth(Truth):
 
 
 class ArrivalClock:
-    """Reads the routed topics, or others, from now on, in a thread, and notes when each origin arrived.
+    """Reads topics from now on, in a thread, and notes when each origin arrived.
 
     State: one number for each message, for runs of bounded length.
     """

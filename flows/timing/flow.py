@@ -17,6 +17,7 @@ from flows.follow import Step
 from flows.ingest import read_policy
 from flows.model.evidence.compare import Plan
 from flows.settings import Settings
+from flows.timing import TIMING_STEP
 from flows.timing.allow import Limits
 from flows.timing.feedback import Rules as FeedbackRules
 from flows.timing.lane import TimingLane
@@ -26,10 +27,6 @@ from flows.timing.rules import LaneRules, Tally
 from flows.timing.trial import HoldoutRule
 from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES
-
-FLOW_ID: Final = "timing"
-STEP_ID: Final = "decide_times"
-"""A key of saved state: renaming it forgets all that was learned."""
 
 OPEN_KEY: Final = b"airside holdout, open to all"
 """What says who is in the holdout where no key is set: anyone could tell, so set one."""
@@ -140,4 +137,4 @@ def make_step(settings: Settings) -> Step:
         policy=policy.version,
         key=key.get_secret_value().encode() if key else None,
     )
-    return Step(STEP_ID, lambda: TimingLane(rules, writer, kinds, watch=watch_metrics))
+    return Step(TIMING_STEP, lambda: TimingLane(rules, writer, kinds, watch=watch_metrics))

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from flows.model import DeliveryTimeModel
+from flows.model.delivery_time import DeliveryTimeModel
 from flows.model.exchange import Population, UnreadableStateError
 
 Floats = npt.NDArray[np.float64]
@@ -92,11 +92,14 @@ class LatentClass:
 
     def make(self, *, seed: int, lane: int, people_max: int) -> Learner:
         """One that has seen nothing."""
-        return DeliveryTimeModel(seed=seed, source=f"lane-{lane}", people_max=people_max)
+        made: Learner
+        made = DeliveryTimeModel(seed=seed, source=f"lane-{lane}", people_max=people_max)
+        return made
 
     def load(self, dumped: bytes) -> Learner:
         """One as it was."""
-        return DeliveryTimeModel.load(dumped)
+        loaded: Learner = DeliveryTimeModel.load(dumped)
+        return loaded
 
 
 KINDS: Final[dict[str, Callable[[], Kind]]] = {USUAL: LatentClass}
