@@ -97,7 +97,8 @@ LOG_LOSS: Final = Gauge(
 )
 CALIBRATION: Final = Gauge(
     "airside_timing_calibration_ratio",
-    "Responses by expected ones, of late. Far from 1: the model is behind, or sendings fail.",
+    "Mean distance of response rates from expected ones. Rising: the model is behind, or sendings"
+    " fail.",
     ["lane"],
 )
 AUC: Final = Gauge(
@@ -107,7 +108,7 @@ AUC: Final = Gauge(
 )
 DRIFTS: Final = Counter(
     "airside_timing_drifts",
-    "Times that calibration broke, and old outcomes were forgotten faster. Many: see campaigns.",
+    "Blocks in which calibration broke, and half of the past was forgotten. Many: see campaigns.",
     ["lane"],
 )
 PEAK_MEMORY: Final = Gauge(

@@ -13,6 +13,7 @@ from flows.catalog import FLOWS
 from flows.evaluate.command import add_evaluate
 from flows.log import set_up_log
 from flows.query.options import add_query_commands
+from flows.timing_commands import add_timing_commands
 from schemas.errors import AirsideError, ConfigError
 from schemas.policy import SPAN, seconds_of
 
@@ -36,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_check_commands(some)
     _add_reconcile_command(some)
     add_query_commands(some)
-    _add_timing_commands(some)
+    add_evaluate(add_timing_commands(some))
     return parser
 
 
@@ -127,12 +128,6 @@ def _add_reconcile_command(some: argparse._SubParsersAction[argparse.ArgumentPar
     parser.add_argument("--json", action="store_true", help="one JSON object a run")
     parser.add_argument("--watch", type=_seconds, metavar="SECONDS", help="again and again")
     parser.set_defaults(act=commands.reconcile)
-
-
-def _add_timing_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    timing = some.add_parser("timing", help="look after delivery times")
-    parts = timing.add_subparsers(dest="part", required=True, metavar="COMMAND")
-    add_evaluate(parts)
 
 
 def _span(text: str) -> int:

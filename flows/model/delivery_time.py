@@ -189,6 +189,14 @@ class DeliveryTimeModel:
         """
         return self._people.forget(user)
 
+    def fade(self, keep: float) -> None:
+        """Forget a share of everybody's past, after an alarm that predictions come true no more.
+
+        Units: `keep` is the share that stays, 0 to 1; the recent window stays whole.
+        """
+        for past in (self._people.sent, self._people.answered, self._people.activity):
+            np.multiply(past, np.float32(keep), out=past)
+
     def update_population(self) -> None:
         """Sweep over everybody now, and take one step; otherwise `learn` does so bit by bit."""
         self.sweep_now()

@@ -22,16 +22,19 @@ from flows.model.shapes import (
     Floats,
     centre,
     dictionary,
+    in_rhythm,
     smooth,
     smoother,
 )
 
 # Weights that the activity view may take; which one, the data says.
-ACTIVITY_WEIGHTS: Final = np.array([0.0, 0.03, 0.08, 0.15, 0.3, 0.5, 0.8])
+ACTIVITY_WEIGHTS: Final = np.array([0.0, 0.05, 0.12, 0.25, 0.5, 0.75, 1.0])
 PRIOR_PEOPLE: Final = 60.0
 _LEVEL_SPREAD: Final = 1.2
-_ACTIVITY_PRIOR: Final = 500.0
+_ACTIVITY_PRIOR: Final = 150.0
 _PREFERENCE_PRIOR: Final = 20.0
+_FIRST_VARIANCE: Final = 0.05
+_VARIANCE_BINS: Final = 12.0
 _HAZARD_PRIOR: Final = (0.5, 25.0)
 
 
@@ -66,7 +69,7 @@ class Sums:
             grip=np.zeros((j, BINS)),
             sent=np.zeros(1),
             answered=np.zeros(1),
-            activity=np.zeros((j, HOURS)),
+            activity=np.zeros((in_rhythm().shape[1], HOURS)),
             activity_all=np.zeros(HOURS),
             preference=np.zeros((j, HOURS)),
             view_score=np.zeros(len(ACTIVITY_WEIGHTS)),
@@ -135,9 +138,9 @@ def first_curves() -> Curves:
     return Curves(
         curve=shapes.curve.copy(),
         share=_prior_share(-2.0),
-        log_activity=_activity_view(shapes.curve, nothing),
+        log_activity=_activity_view(nothing),
         log_preference=_preference_view(shapes.curve, nothing),
-        activity_weight=0.1,
+        activity_weight=0.5,
         hazard=_HAZARD_PRIOR[0] / _HAZARD_PRIOR[1],
         step=0,
     )
@@ -149,7 +152,8 @@ def next_curves(now: Curves, sums: Sums) -> Curves:
     prior = _prior_share(float(np.log(rate / (1.0 - rate))))
     share = (sums.weight + PRIOR_PEOPLE * prior) / (float(sums.people[0]) + PRIOR_PEOPLE)
     shapes = dictionary()
-    stiff = shapes.stiffness[:, None]
+    stiff = np.repeat(shapes.stiffness[:, None], BINS, axis=1)
+    stiff[EVERYONE] = _stiffness_of_everyone(now.curve[EVERYONE], sums.grip[EVERYONE])
     pull = smooth(sums.pull - stiff * (now.curve - shapes.curve))
     step = pull / smooth(sums.grip + stiff)
     pace = np.full((len(stiff), 1), 0.5)
@@ -159,7 +163,7 @@ def next_curves(now: Curves, sums: Sums) -> Curves:
     return Curves(
         curve=curve,
         share=share,
-        log_activity=_activity_view(curve, sums),
+        log_activity=_activity_view(sums),
         log_preference=_preference_view(curve, sums),
         activity_weight=_activity_weight(sums),
         hazard=(_HAZARD_PRIOR[0] + changed) / (_HAZARD_PRIOR[1] + looked),
@@ -167,18 +171,31 @@ def next_curves(now: Curves, sums: Sums) -> Curves:
     )
 
 
+def _stiffness_of_everyone(curve: Floats, grip: Floats) -> float:
+    """How far the population's curve is from flat, for what noise in it is taken for real.
+
+    One step of the usual maximum of the marginal likelihood of a variance.
+    """
+    known = smooth(grip + 1.0)
+    variance = (_FIRST_VARIANCE * _VARIANCE_BINS + (curve**2 + 1.0 / known).sum()) / (
+        _VARIANCE_BINS + BINS
+    )
+    return float(1.0 / variance)
+
+
 def _prior_share(middle: float) -> Floats:
     level = np.exp(-0.5 * ((LEVELS - middle) / _LEVEL_SPREAD) ** 2)
     return np.outer(level / level.sum(), dictionary().prior)
 
 
-def _activity_view(curve: Floats, sums: Sums) -> Floats:
-    """Own activity by shape; before data, a bit likelier where answers are."""
+def _activity_view(sums: Sums) -> Floats:
+    """Own activity by rhythm; before data, likelier where answers are."""
     common = (sums.activity_all + 1.0) / (sums.activity_all.sum() + HOURS)
-    expected = common * np.exp(0.8 * curve[:, :HOURS])
+    first = in_rhythm().T @ dictionary().curve[:, :HOURS] / in_rhythm().sum(axis=0)[:, None]
+    expected = common * np.exp(first)
     expected /= expected.sum(axis=1, keepdims=True)
-    seen = (_ACTIVITY_PRIOR * expected + 0.2 * sums.activity) @ smoother()
-    return np.asarray(np.log(seen / seen.sum(axis=1, keepdims=True)))
+    seen = (_ACTIVITY_PRIOR * expected + sums.activity) @ smoother()
+    return np.asarray(in_rhythm() @ np.log(seen / seen.sum(axis=1, keepdims=True)))
 
 
 def _preference_view(curve: Floats, sums: Sums) -> Floats:
@@ -190,7 +207,7 @@ def _preference_view(curve: Floats, sums: Sums) -> Floats:
 
 def _activity_weight(sums: Sums) -> float:
     """The weight under which activity foretold answers best, averaged over what is plausible."""
-    prior = -0.5 * ((np.log(ACTIVITY_WEIGHTS + 0.03) - np.log(0.33)) / 0.8) ** 2
+    prior = -0.5 * ((np.log(ACTIVITY_WEIGHTS + 0.03) - np.log(0.53)) / 0.8) ** 2
     score = sums.view_score - sums.view_score.max() + prior
     chance = np.exp(score - score.max())
     return float(chance @ ACTIVITY_WEIGHTS / chance.sum())

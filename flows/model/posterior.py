@@ -8,7 +8,7 @@ import numpy as np
 
 from flows.model.people import People, Rows
 from flows.model.population import ACTIVITY_WEIGHTS, Curves, Sums
-from flows.model.shapes import BINS, HOURS, LEVEL_COUNT, Floats
+from flows.model.shapes import BINS, HOURS, LEVEL_COUNT, Floats, in_rhythm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,7 +141,7 @@ def sweep(counts: Counts, curves: Curves) -> Sums:
     sums.pull[:] = by_shape.T @ counts.answered - expected.sum(axis=0)
     sums.grip[:] = (expected * (1.0 - answer)).sum(axis=0)
     sums.sent[0], sums.answered[0] = counts.sent.sum(), counts.answered.sum()
-    sums.activity[:] = by_shape.T @ counts.activity
+    sums.activity[:] = (by_shape @ in_rhythm()).T @ counts.activity
     sums.activity_all[:] = counts.activity.sum(axis=0)
     stated = np.flatnonzero(counts.preference >= 0)
     np.add.at(sums.preference.T, counts.preference[stated], by_shape[stated])

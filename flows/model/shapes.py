@@ -25,8 +25,8 @@ LEVEL_COUNT: Final = len(LEVELS)
 EVERYONE: Final = 0  # the shape that the whole population bends, from flat
 FLAT: Final = 1
 _WAKING: Final = slice(7, 22)
-_STRENGTHS: Final = (0.4, 1.0, 2.2)
-_PEAKS: Final = np.arange(6.5, 24.0, 1.5)
+_STRENGTHS: Final = (0.5, 1.8)
+_PEAKS: Final = np.arange(6.5, 23.6, 1.0)
 _PAIRS: Final = ((8.0, 18.0), (8.0, 21.0), (12.5, 20.0))
 
 
@@ -41,6 +41,7 @@ class Dictionary:
     curve: Floats
     stiffness: Floats
     prior: Floats
+    rhythm: NDArray[np.int64]  # (J,): shapes of one peak in several strengths are one rhythm
 
 
 def _bump(peak: float, width: float) -> Floats:
@@ -55,7 +56,7 @@ def centre(curve: Floats) -> Floats:
 
 @cache
 def dictionary() -> Dictionary:
-    """The population's curve, none, one bump anywhere in three strengths, a few of two bumps."""
+    """The population's curve, none, one bump anywhere in two strengths, a few of two bumps."""
     days = [np.zeros(HOURS), np.zeros(HOURS)]
     days += [strength * _bump(peak, 4.0) for strength in _STRENGTHS for peak in _PEAKS]
     days += [1.6 * (_bump(first, 6.0) + _bump(second, 6.0)) for first, second in _PAIRS]
@@ -64,7 +65,18 @@ def dictionary() -> Dictionary:
     stiffness[EVERYONE] = 2.0
     prior = np.full(len(curve), 0.5 / (len(curve) - 2))
     prior[EVERYONE], prior[FLAT] = 0.4, 0.1
-    return Dictionary(curve=curve, stiffness=stiffness, prior=prior)
+    bumps = np.tile(2 + np.arange(len(_PEAKS)), len(_STRENGTHS))
+    pairs = 2 + len(_PEAKS) + np.arange(len(_PAIRS))
+    rhythm = np.concatenate([[EVERYONE, FLAT], bumps, pairs])
+    return Dictionary(curve=curve, stiffness=stiffness, prior=prior, rhythm=rhythm)
+
+
+@cache
+def in_rhythm() -> Floats:
+    """Which shapes belong to which rhythm. Shapes: (J, R), ones and zeros."""
+    rhythm = dictionary().rhythm
+    belongs = rhythm[:, None] == np.arange(int(rhythm.max()) + 1)[None]
+    return np.asarray(belongs, dtype=np.float64)
 
 
 @cache

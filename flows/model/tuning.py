@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Tuning:
     """How boldly the model draws, forgets and moves; docs/delivery-time.md says how it was set."""
 
-    sharpness: float = 50.0  # how quickly odds fall with the gap, times the root of experience
-    floor: float = 0.02  # share of draws that is uniform, 0 to 1
-    bonus: float = 0.0  # standard deviations added to the mean before the gap
+    sharpness: float = 150.0  # how quickly odds fall with the gap, times the root of experience
+    floor: float = 0.01  # share of draws that is uniform, 0 to 1
+    bonus: float = 0.5  # standard deviations added to the mean before the gap
     window: float = 12.0  # sends of a person between two looks for a change
     keep: float = 1.0  # of the past that is kept when a window closes, 0 to 1
     growth: float = 0.1  # a sweep takes as many events as this share of all so far
-    pace: float = 1.0  # and at most this many events a person
+    pace: float = 2.0  # and at most this many events a person

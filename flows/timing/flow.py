@@ -116,11 +116,10 @@ def watch_metrics(lane: TimingLane, tally: Tally) -> None:
     name = str(lane.number)
     JOURNEYS_OPEN.labels(name).set(len(lane.feedback))
     if tally.outcomes:
-        reading = lane.monitor.reading
-        LOG_LOSS.labels(name).set(reading.log_loss)
-        CALIBRATION.labels(name).set(reading.calibration)
-        AUC.labels(name).set(reading.auc)
-    if tally.drifted:
+        LOG_LOSS.labels(name).set(lane.calibration.log_loss.get())
+        CALIBRATION.labels(name).set(lane.calibration.error())
+        AUC.labels(name).set(lane.calibration.roc_auc.get())
+    if tally.alarmed:
         DRIFTS.labels(name).inc()
 
 

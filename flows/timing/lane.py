@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -10,12 +11,12 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from flows.model.calibration import Calibration
 from flows.steps.accept import ERASURE_TOPIC, MODEL_TOPIC, PROFILE_TOPIC
 from flows.timing.desk import Desk
 from flows.timing.ears import Ears
 from flows.timing.feedback import NO_SLOT, Feedback, Lesson, Send
-from flows.timing.learners import Kind, Learner, Pooling, take_in
-from flows.timing.monitor import Monitor
+from flows.timing.learners import Fading, Kind, Learner, Pooling, take_in
 from flows.timing.people import PeopleTable
 from flows.timing.plans import Plans
 from flows.timing.record import RESULTS_TOPIC, Writer, last_origin, note
@@ -29,6 +30,9 @@ from schemas.errors import PermanentError
 from schemas.policy import Training
 
 STATE_VERSION: Final = 1
+
+KEPT_AFTER_ALARM: Final = 0.5
+"""Share of everybody's past that stays when outcomes stop being what was expected."""
 
 _ORDINALS: Final = (101, 102)
 
@@ -65,7 +69,7 @@ class TimingLane:
         self.plans = Plans(rules.people_max)
         self.feedback = Feedback(rules.feedback)
         self.trial = Trial(rules.plan, subjects_max=rules.people_max, floor=rules.floor)
-        self.monitor = Monitor()
+        self.calibration = Calibration()
         self.shards = Shards(-1)
         self.learners: dict[str, Learner] = {}
         self._desk = Desk(
@@ -176,8 +180,7 @@ class TimingLane:
         self._news = True
         new = [lesson for lesson in lessons if not lesson.corrects]
         late = [lesson for lesson in lessons if lesson.corrects]
-        expected = [(one.send.expected, one.responded) for one in new if one.send.slot != NO_SLOT]
-        tally.drifted = self.monitor.watch(expected)
+        self._judge_model(new, tally)
         for learner in self.learners.values():
             if new:
                 responded = np.array([lesson.responded for lesson in new], np.bool_)
@@ -188,6 +191,22 @@ class TimingLane:
         for lesson in lessons:
             kind = "corrected" if lesson.corrects else "positive"
             tally.outcomes[kind if lesson.responded else "negative"] += 1
+
+    def _judge_model(self, new: Sequence[Lesson], tally: Tally) -> None:
+        """Compare outcomes with what was expected at their decisions, before they are learned.
+
+        Where that does not come true any more, the models forget a part of the past.
+        """
+        decided = [lesson for lesson in new if lesson.send.slot != NO_SLOT]
+        if not decided:
+            return
+        expected = np.array([lesson.send.expected for lesson in decided])
+        responded = np.array([lesson.responded for lesson in decided], np.bool_)
+        tally.alarmed = self.calibration.judge(expected, responded)
+        if tally.alarmed:
+            for learner in self.learners.values():
+                if isinstance(learner, Fading):
+                    learner.fade(KEPT_AFTER_ALARM)
 
     def _publish(self, block: AcceptedBlock) -> tuple[list[OutRecord], list[Rows]]:
         """Publish this lane's sums and the verdict on all, each at its own pace in event time."""
@@ -252,7 +271,7 @@ class TimingLane:
                 "plans": self.plans.dump(),
                 "feedback": self.feedback.dump(),
                 "trial": self.trial.dump(),
-                "monitor": self.monitor.dump(),
+                "calibration": pickle.dumps(self.calibration),
                 "shards": self.shards.dump(),
                 "learners": {name: learner.dump() for name, learner in self.learners.items()},
             }
@@ -283,7 +302,7 @@ class TimingLane:
         sends = msgspec.convert(state["feedback"], list[tuple[str, Send]])
         self.feedback.load(sends)
         self.trial.load(state["trial"])
-        self.monitor.load(state["monitor"])
+        self.calibration = pickle.loads(state["calibration"])  # noqa: S301 - from our own store
         self.shards.load(state["shards"])
         for name, part in state["learners"].items():
             if name in self._kinds:

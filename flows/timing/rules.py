@@ -43,4 +43,4 @@ class Tally(msgspec.Struct):
 
     decisions: Counter[tuple[str, str]]
     outcomes: Counter[str]
-    drifted: bool = False
+    alarmed: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,14 @@ class Policy(Protocol):
 
     def correct(self, users: list[str], slots: Ints) -> None:
         """Turn outcomes that were learned as negative into positive ones."""
+
+
+@runtime_checkable
+class HearsClocks(Protocol):
+    """A policy that must be told when the clocks change; one that lives in local time need not."""
+
+    def jump(self) -> None:
+        """All clocks have gone forward by an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,8 @@ def play(
     entered = np.zeros(people, dtype=np.bool_)
     for day in range(rounds):
         later = day >= rounds // 2
+        if world.hour_jump and day == rounds // 2 and isinstance(policy, HearsClocks):
+            policy.jump()
         answer = crowd.answer_later if later else crowd.answer
         here = crowd.joins * rounds <= day
         _welcome(policy, names, crowd, here & ~entered)

@@ -56,16 +56,16 @@ WORLDS: Final = {
     world.name: world
     for world in (
         World(name="strong", height=2.6),
-        World(name="medium", height=1.6),
-        World(name="weak", height=0.9),
+        World(name="medium", height=1.4),
+        World(name="weak", height=0.75),
         World(name="null", height=0.0, curves=Curves.FLAT),
-        World(name="global", height=2.2, curves=Curves.SAME),
-        World(name="no-clusters", height=0.9, curves=Curves.OWN),
-        World(name="drift", height=1.6, drift_share=0.5),
-        World(name="busy", height=1.6, activity_tells=False),
-        World(name="clock-change", height=1.6, hour_jump=True),
-        World(name="cold-start", height=1.6, joins_late=0.7),
-        World(name="heavy-tailed", height=1.6, rate_spread=1.2),
+        World(name="global", height=1.8, curves=Curves.SAME),
+        World(name="no-clusters", height=0.6, curves=Curves.OWN),
+        World(name="drift", height=1.4, drift_share=0.5),
+        World(name="busy", height=1.4, activity_tells=False),
+        World(name="clock-change", height=1.4, hour_jump=True),
+        World(name="cold-start", height=1.4, joins_late=0.7),
+        World(name="heavy-tailed", height=1.4, rate_spread=1.2),
     )
 }
 
@@ -74,6 +74,7 @@ WORLDS: Final = {
 class Crowd:
     """The people of a world. Shapes: one row a person; slots are 168, Monday 00:00 first."""
 
+    types: Ints  # chronotype of each person, (n,)
     answer: Floats  # probability of an answer, (n, 168)
     answer_later: Floats  # the same after the middle of the run
     activity: Floats  # share of own activity by slot, (n, 168), rows add up to 1
@@ -156,11 +157,12 @@ def make_crowd(world: World, *, people: int, seed: int) -> Crowd:
         seen = _curve_of_types(strangers, rng.normal(0.0, 0.7, people))
         seen_later = seen
     return Crowd(
+        types=types,
         answer=_sigmoid(level + height * curve),
         answer_later=_sigmoid(level + height * later),
         activity=_activity(seen, rng),
         activity_later=_activity(seen_later, rng),
-        sessions=np.exp(rng.normal(-0.2, 0.6, people)),
+        sessions=np.exp(rng.normal(-0.7, 0.6, people)),
         preference=_preferences(curve, rng),
         joins=np.where(rng.random(people) < world.joins_late, rng.random(people) * 0.9, 0.0),
         rate=_rates(world, people, rng),
@@ -175,7 +177,7 @@ def _activity(curve: Floats, rng: np.random.Generator) -> Floats:
     """People are awake from six to midnight, and more active around their own peaks."""
     hour = np.arange(WEEK) % DAY
     awake = np.where((hour >= 6) & (hour < DAY), 1.0, 0.1)  # noqa: PLR2004 - o'clock
-    strength = rng.uniform(0.6, 1.6, len(curve))[:, None]
+    strength = rng.uniform(0.4, 1.4, len(curve))[:, None]
     weight = awake * np.exp(strength * curve)
     return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 

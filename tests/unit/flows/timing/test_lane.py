@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,13 +14,15 @@ import pytest
 from flows.places import POLICY
 from flows.steps.accept import notices_of
 from flows.timing.calendar import slot_at
-from flows.timing.feedback import HOLDOUT, OPTIMISED
+from flows.timing.feedback import CLOSED, HOLDOUT, OPTIMISED, Lesson, Send
+from flows.timing.rules import Tally
+from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES, explain
 from schemas.policy import load_policy
 from schemas.ticket import Ticket, parse_time
 from schemas.ticket_reader import TicketReader
 from tests.messages import HOUR_MS, NOW_MS, PERSON, Message, block, profile, with_body
-from tests.timing_world import MINUTE_MS, decisions, notice, person, reacted, request, sent
+from tests.timing_world import MINUTE_MS, decisions, lane, notice, person, reacted, request, sent
 from tests.unit.flows.timing.harness import Post
 
 BERLIN = "Europe/Berlin"
@@ -337,7 +340,7 @@ def test_what_a_lane_publishes_starts_another_warm_and_is_taken_once() -> None:
     assert saved == other.lane.dump()
 
 
-def _notices(message: Message, *, lane: int) -> Any:
+def _notices(message: Message, *, lane: int) -> Any:  # of another lane
     raw = block([message])
     raw.lane = lane
     return notices_of(raw)
@@ -370,3 +373,68 @@ def test_nothing_of_a_decision_is_on_topics_for_all() -> None:
 
     assert {"ntf.decisions.v1"} == {record.topic for record in followed.prompt}
     assert [] == decisions(followed.records)
+
+
+def test_a_campaign_may_have_another_model_and_all_models_learn_from_every_outcome() -> None:
+    post = Post(holdout_share=0, policies={"spring": "linucb", "autumn": "logistic"})
+    post.take(home(), home(person(2), 2), home(person(3), 3))
+    found = post.ask(
+        request(1),
+        request(2, subject=person(2), campaign="autumn"),
+        request(3, subject=person(3), campaign="winter"),
+    )
+    at_ms = send_at(found[0])
+    post.take(sent(1, at_ms=at_ms))
+    post.take(reacted(1, at_ms=at_ms + 1))
+    again = Post(holdout_share=0, policies={"spring": "linucb", "autumn": "logistic"})
+    again.lane.load(post.lane.dump())
+
+    assert ["linucb", "logistic", MODEL] == [one["model"] for one in found]
+    assert {1} == {learner.experience for learner in again.lane.learners.values()}
+
+
+def test_a_name_of_no_model_and_a_response_of_no_event_type_stop_before_the_start() -> None:
+    with pytest.raises(ConfigError, match='could not use model "best": found no such model'):
+        lane(policies={"spring": "best"})
+    with pytest.raises(ConfigError, match="AIRSIDE_TIMING__RESPONSES"):
+        lane(responses=["ntf.engagement.loved.v1"])
+
+
+def test_the_past_counts_for_half_when_responses_stop_being_what_was_expected() -> None:
+    post = Post(holdout_share=0)
+    post.lane._begin(0)
+    learner = post.lane.learners[MODEL]
+    people = [person(n) for n in range(50)]
+    for _ in range(20):
+        learner.learn(people, np.full(50, 12), np.ones(50, np.bool_))
+    kept: list[float] = []
+    post.lane.learners = {MODEL: _Told(learner, kept)}
+    for number in range(60):
+        expected = 0.9 if number < 30 else 0.1
+        post.lane._judge_model(_outcomes(number, expected), _no_tally())
+
+    assert kept
+    assert {0.5} == set(kept)
+
+
+class _Told:
+    """A model that only tells how much it is to keep."""
+
+    def __init__(self, learner: Any, kept: list[float]) -> None:
+        self._learner, self._kept = learner, kept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._learner, name)
+
+    def fade(self, keep: float) -> None:
+        self._kept.append(keep)
+
+
+def _outcomes(number: int, expected: float) -> list[Lesson]:
+    send = Send("usr_1", "spring", "", HOUR_MS, "", OPTIMISED, CLOSED, True, 0, 12)
+    send.expected = expected
+    return [Lesson(f"jrn-{number}-{n}", send, responded=n % 10 > 0) for n in range(50)]
+
+
+def _no_tally() -> Tally:
+    return Tally(Counter(), Counter())
