@@ -11,10 +11,6 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from flows.timing_bench.bench import POLICIES, absences, run_bench
-from flows.timing_bench.replay_log import LOG_POLICIES, read_prompts, replay_log
-from flows.timing_bench.table import as_json, as_table
-from flows.timing_bench.worlds import WORLDS
 from schemas.errors import ConfigError
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -31,8 +27,8 @@ def add_timing_commands(
     bench.add_argument("--first-seed", type=int, default=0, help="the first of them")
     bench.add_argument("--users", type=int, default=2_000, help="people (default 2000)")
     bench.add_argument("--sends", type=int, default=50, help="notifications a person (default 50)")
-    bench.add_argument("--worlds", default=",".join(WORLDS), help="names, with commas")
-    bench.add_argument("--policies", default=",".join(POLICIES), help="names, with commas")
+    bench.add_argument("--worlds", default="all", help="names, with commas")
+    bench.add_argument("--policies", default="all", help="names, with commas")
     bench.add_argument("--json", type=Path, help="write all figures to this file")
     bench.set_defaults(act=bench_policies)
     replay = parts.add_parser("replay-log", help="judge policies on a log of random prompts")
@@ -45,6 +41,11 @@ def add_timing_commands(
 
 def bench_policies(options: Namespace) -> int:
     """Play, and print a table of regret as a share of random's."""
+    # The commands below import where they run: every other command starts quicker without.
+    from flows.timing_bench.bench import POLICIES, absences, run_bench  # noqa: PLC0415
+    from flows.timing_bench.table import as_json, as_table  # noqa: PLC0415
+    from flows.timing_bench.worlds import WORLDS  # noqa: PLC0415
+
     worlds = _names(options.worlds, WORLDS)
     policies = _names(options.policies, POLICIES)
     sends_at = sorted({due for due in (5, 20, 50) if due < options.sends} | {options.sends})
@@ -71,6 +72,12 @@ def bench_policies(options: Namespace) -> int:
 
 def replay_prompts(options: Namespace) -> int:
     """Replay a log of prompts, and print what each policy would have reached."""
+    from flows.timing_bench.replay_log import (  # noqa: PLC0415
+        LOG_POLICIES,
+        read_prompts,
+        replay_log,
+    )
+
     log = read_prompts(options.file)
     judged = [replay_log(log, name, seeds=range(options.seeds)) for name in LOG_POLICIES]
     if options.json:
@@ -93,6 +100,8 @@ def replay_prompts(options: Namespace) -> int:
 
 
 def _names(text: str, known: Mapping[str, object]) -> list[str]:
+    if text == "all":
+        return list(known)
     names = [name for name in text.split(",") if name]
     for name in names:
         if name not in known:
