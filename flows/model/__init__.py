@@ -2,3 +2,7 @@
 
 Everything here is pure: no engine, no client, no clock, no environment.
 """
+
+from flows.model.delivery_time import DeliveryTimeModel
+
+__all__ = ["DeliveryTimeModel"]
