@@ -74,6 +74,43 @@ EPOCHS: Final = Counter(
     "Epochs whose outputs a lane's sink confirmed. Standing still: nothing becomes durable.",
     ["lane"],
 )
+DECISIONS: Final = Counter(
+    "airside_timing_decisions",
+    "Requests for a time, by arm and reason; the arm is none where nothing was decided. Many"
+    " no_time_allowed: quiet hours and caps leave nothing before the deadlines.",
+    ["arm", "reason"],
+)
+OUTCOMES: Final = Counter(
+    "airside_timing_outcomes",
+    "Outcomes learned, by kind. No positive ones: do engagement events arrive?",
+    ["kind"],
+)
+JOURNEYS_OPEN: Final = Gauge(
+    "airside_timing_journeys",
+    "Messages of a lane whose outcome is not final. Near JOURNEYS_MAX: the oldest are given up.",
+    ["lane"],
+)
+LOG_LOSS: Final = Gauge(
+    "airside_timing_log_loss_ratio",
+    "Mean log loss of expected responses, before they were learned. Rising: responses change.",
+    ["lane"],
+)
+CALIBRATION: Final = Gauge(
+    "airside_timing_calibration_ratio",
+    "Mean distance of response rates from expected ones. Rising: the model is behind, or sendings"
+    " fail.",
+    ["lane"],
+)
+AUC: Final = Gauge(
+    "airside_timing_auc_ratio",
+    "How well expected responses rank messages, 0.5 being chance. Falling: as log loss.",
+    ["lane"],
+)
+DRIFTS: Final = Counter(
+    "airside_timing_drifts",
+    "Blocks in which calibration broke, and half of the past was forgotten. Many: see campaigns.",
+    ["lane"],
+)
 PEAK_MEMORY: Final = Gauge(
     "airside_peak_memory_bytes",
     "Most memory this process ever held. Near the limit: fewer lanes a cell, or shorter spans.",

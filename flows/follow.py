@@ -21,14 +21,17 @@ from connectors.metrics import LEFT_OUT
 from connectors.tell import tells
 from flows.ingest import make_checker, read_policy
 from flows.settings import Settings
-from flows.steps.accept import PROFILE_TOPIC
+from flows.steps.accept import MODEL_TOPIC, NOTICE_TOPICS, PROFILE_TOPIC, notices_of
 from flows.steps.check import BlockChecker
 from flows.steps.read_routed import RoutedReader, profiles_of
 from schemas.blocks import AcceptedBlock, Followed, OutRecord, RawBlock, Rows
 from schemas.policy import Policy
 from schemas.ticket_reader import TicketReader
 
-TABLES: Final = (PROFILE_TOPIC,)
+TABLES: Final = (PROFILE_TOPIC, *NOTICE_TOPICS)
+SHARED: Final = (MODEL_TOPIC,)
+"""Tables that every lane reads whole."""
+
 STREAMS: Final = ("ntf.routed.open.v1", "ntf.routed.restricted.v1", "ntf.routed.pci.v1")
 
 
@@ -99,7 +102,10 @@ class RoutedFollower:
 
     def follow_raw(self, raw: RawBlock) -> Followed:
         """Take a raw block, and give all that follows from it."""
-        if raw.topic == PROFILE_TOPIC:
+        block: AcceptedBlock | None
+        if raw.topic in NOTICE_TOPICS:
+            block = notices_of(raw)
+        elif raw.topic == PROFILE_TOPIC:
             block = profiles_of(self._checker.check(raw))
         else:
             block, left_out = self._reader.read(raw)

@@ -15,6 +15,7 @@ from connectors.crash import crash_point
 from connectors.tell import tells
 from flows.places import POLICY
 from flows.settings import Settings
+from flows.steps.accept import NOTICE_TOPICS, notices_of
 from flows.steps.check import BlockChecker
 from flows.steps.gate import GateRules, LaneGate
 from flows.steps.limit import LimitRules
@@ -23,6 +24,7 @@ from flows.steps.seal import Sealer
 from schemas.blocks import CheckedBlock, Outputs, OutRecord, RawBlock, Rows
 from schemas.events import EVENT_TYPES
 from schemas.policy import Policy, load_policy
+from schemas.tickets import no_tickets
 from schemas.topics_catalog import load_topics
 
 FLOW_ID: Final = "ingest"
@@ -55,11 +57,17 @@ class GateLogic(StatefulBatchLogic[CheckedBlock, Outputs, bytes]):
     @tells("pass_gate")
     def on_batch(self, values: list[CheckedBlock]) -> tuple[list[Outputs], bool]:
         """Pass the blocks through; the lane is never done."""
-        outputs = [self._gate.pass_block(block) for block in values]
-        for output in outputs:
-            self._watch(self._gate, output)
+        outputs = [self._pass(block) for block in values]
         crash_point("after_state")
         return outputs, False
+
+    def _pass(self, block: CheckedBlock) -> Outputs:
+        raw = block.raw
+        if raw.topic in NOTICE_TOPICS:
+            return Outputs(raw.lane, raw.topic, [], [], {}, accepted=notices_of(raw))
+        output = self._gate.pass_block(block)
+        self._watch(self._gate, output)
+        return output
 
     @tells("pass_gate")
     def on_eof(self) -> tuple[list[Outputs], bool]:
@@ -132,8 +140,14 @@ def add_gate(
     def make_logic(resume: bytes | None) -> GateLogic:
         return GateLogic(make_gate(settings, policy, followed=followed), resume, watch)
 
+    def check(raw: RawBlock) -> CheckedBlock:
+        if raw.topic in NOTICE_TOPICS:
+            # What Airside tells itself has no ticket to check.
+            return CheckedBlock(raw, no_tickets(0), [], {}, {})
+        return checker.check(raw)
+
     blocks = op.input("read_lanes", flow, source)
-    checked = op.map_value("check_block", blocks, tells("check_block")(checker.check))
+    checked = op.map_value("check_block", blocks, tells("check_block")(check))
     return op.stateful_batch("pass_gate", checked, make_logic)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -33,12 +34,12 @@ class TimedTruth(Truth):
 
 
 class ArrivalClock:
-    """Reads the routed topics from now on, in a thread, and notes when each origin arrived.
+    """Reads topics from now on, in a thread, and notes when each origin arrived.
 
     State: one number for each message, for runs of bounded length.
     """
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, read: Sequence[str] = ROUTED) -> None:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -52,7 +53,7 @@ class ArrivalClock:
         topics = self._consumer.list_topics(timeout=10.0).topics
         parts = [
             TopicPartition(topic, number, OFFSET_END)
-            for topic in ROUTED
+            for topic in read
             for number in topics[topic].partitions
         ]
         self._consumer.assign(parts)
@@ -81,8 +82,10 @@ class ArrivalClock:
             for message in messages:
                 if message.error() is None:
                     origin = dict(message.headers() or ()).get(ORIGIN_HEADER)
-                    if isinstance(origin, bytes):
-                        self._arrived_s.setdefault(place_of(origin), now_s)
+                    own = (message.topic() or "", message.partition() or 0, message.offset() or 0)
+                    # What no gate has seen yet comes from where it lies.
+                    place = place_of(origin) if isinstance(origin, bytes) else own
+                    self._arrived_s.setdefault(place, now_s)
 
     def percentiles(self, confirmed_s: dict[Place, float]) -> dict[str, float]:
         """The latency of all messages that arrived.

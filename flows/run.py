@@ -71,6 +71,7 @@ def make_source(
     *,
     tables: Sequence[str],
     streams: Sequence[str],
+    shared: Sequence[str] = (),
 ) -> LaneSource:
     """The lanes of this process, from these topics.
 
@@ -83,6 +84,7 @@ def make_source(
         own=process.cell.lanes(settings.lanes),
         tables=tables,
         streams=streams,
+        shared=shared,
         clock=SystemClock(),
         stop=process.stop,
         order_folder=Home(settings.data, flow_id).stores / "order",
@@ -147,7 +149,7 @@ def _make_sinks(
     own = process.cell.lanes(settings.lanes)
     return follow.Sinks(
         records=make_record_sink(settings, flow_id, own=own, sources=sources),
-        prompt=make_prompt_sink(settings, own=own),
+        prompt=make_prompt_sink(settings, own=own, linger_ms=0),
         tables=make_table_sink(settings, process),
     )
 
@@ -157,7 +159,14 @@ def make_follower(name: str, settings: Settings, process: Process) -> Dataflow:
 
     Errors: as `make_ingest`.
     """
-    source = make_source(settings, process, name, tables=follow.TABLES, streams=follow.STREAMS)
+    source = make_source(
+        settings,
+        process,
+        name,
+        tables=follow.TABLES,
+        streams=follow.STREAMS,
+        shared=follow.SHARED,
+    )
     sinks = _make_sinks(settings, process, name, (*follow.TABLES, *follow.STREAMS))
     step = FOLLOWERS[name](settings)
     return follow.build(name, settings, step, source=source, sinks=sinks)
@@ -169,8 +178,15 @@ def make_everything(settings: Settings, process: Process) -> Dataflow:
     Errors: as `make_ingest`.
     """
     name = everything.FLOW_ID
-    source = make_source(settings, process, name, tables=ingest.TABLES, streams=ingest.STREAMS)
-    sinks = _make_sinks(settings, process, name, (*ingest.TABLES, *ingest.STREAMS))
+    source = make_source(
+        settings,
+        process,
+        name,
+        tables=follow.TABLES,
+        streams=ingest.STREAMS,
+        shared=follow.SHARED,
+    )
+    sinks = _make_sinks(settings, process, name, (*follow.TABLES, *ingest.STREAMS))
     steps = [make(settings) for make in FOLLOWERS.values()]
     return everything.build(settings, steps, source=source, sinks=sinks, watch=watch_metrics)
 
@@ -195,8 +211,11 @@ def make_record_sink(
     )
 
 
-def make_prompt_sink(settings: Settings, *, own: Sequence[int]) -> RecordSink:
-    """The sink for what has to be out at once, and may be repeated."""
+def make_prompt_sink(settings: Settings, *, own: Sequence[int], linger_ms: float = 5) -> RecordSink:
+    """The sink for what has to be out at once, and may be repeated.
+
+    Units: `linger_ms` is how long a record may wait for others to share a batch.
+    """
     kafka = settings.kafka
     return RecordSink(
         bootstrap_servers=kafka.bootstrap_servers,
@@ -204,6 +223,7 @@ def make_prompt_sink(settings: Settings, *, own: Sequence[int]) -> RecordSink:
         own=own,
         delivery_s_max=kafka.delivery_s_max,
         level=kafka.level,
+        linger_ms=linger_ms,
         extra=kafka.extra,
     )
 

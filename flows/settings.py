@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,6 +97,76 @@ class LimitSettings(_Group):
     # messages of a lane that the share is taken of.
 
 
+class TimingSettings(_Group):
+    """How delivery times are chosen, and what is learned from."""
+
+    quiet_from: int = Field(22, ge=0, le=23)
+    # first quiet hour of the day on the person's clock.
+    quiet_until: int = Field(8, ge=0, le=23)
+    # first hour after the quiet ones; equal to the first quiet hour for none.
+    horizon_h: int = Field(72, ge=1, le=168)
+    # hours that a time may lie ahead where the request sets no earlier deadline.
+    cap_a_day: int = Field(3, ge=1, le=32)
+    # messages that a person may get in any 24 hours.
+    cap_a_channel_day: int = Field(2, ge=1, le=32)
+    # of them by one channel.
+    gap_s: float = Field(3_600.0, ge=0, le=86_400)
+    # seconds between two messages to a person at the least.
+    now_priorities: tuple[str, ...] = ("high", "critical")
+    # priorities that are sent at once, as JSON.
+    now_purposes: tuple[str, ...] = ("security", "transactional_notice")
+    # purposes that are sent at once, as JSON.
+    window_s: float = Field(86_400.0, ge=60, le=2_592_000)
+    # seconds after sending in which a response counts, where the request's goal names no window.
+    window_s_max: float = Field(604_800.0, ge=60, le=2_592_000)
+    # seconds that the window of a goal may be long.
+    correct_s: float = Field(86_400.0, ge=0, le=2_592_000)
+    # seconds after the window in which a response that came late corrects a negative.
+    kept_s: float = Field(1_800.0, ge=1, le=86_400)
+    # seconds from its decided time in which a message must be sent for its outcome to be compared.
+    responses: tuple[str, ...] = (
+        "ntf.engagement.opened.v1",
+        "ntf.engagement.clicked.v1",
+        "ntf.engagement.cta.v1",
+        "ntf.engagement.replied.v1",
+    )
+    # event types of people that are responses, as JSON; machines never respond.
+    goals: dict[str, tuple[str, ...]] = {}
+    # other responses by the metric of a request's goal, for one {"clicks": ["ntf.…clicked.v1"]}.
+    holdout_share: float = Field(0.05, ge=0, le=0.5)
+    # share of people whose time is drawn evenly, for ever.
+    holdout_key: SecretStr | None = None
+    # key that says who they are, 16 bytes or more; one that everyone can read when not set.
+    interest: float = Field(0.01, gt=0, lt=1)
+    # smallest difference of response rates that matters.
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    # chance of one wrong verdict, ever.
+    explore_min: float = Field(0.02, gt=0, le=1)
+    # share of times drawn evenly once it is known that the time does not matter.
+    model: str = Field("latent_class", pattern=r"^[a-z_]{1,32}$")
+    # model that chooses, where policies name no other.
+    policies: dict[str, str] = {}
+    # models of campaigns, for one {"spring": "linucb"}.
+    seed: int = Field(0, ge=0, le=2_147_483_647)
+    # of the draws; fixed once decisions are compared.
+    people_max: int = Field(50_000, ge=100, le=10_000_000)
+    # people of a lane that are remembered, about 1 kB each; who was seen longest ago goes first.
+    journeys_max: int = Field(200_000, ge=100, le=10_000_000)
+    # messages of a lane whose outcome is not final; the oldest count nowhere beyond that.
+    publish_s: float = Field(60.0, ge=1, le=86_400)
+    # seconds of event time between two publications of a lane's sums.
+    results_s: float = Field(300.0, ge=1, le=86_400)
+    # seconds of event time between two verdicts.
+
+    @field_validator("holdout_key")
+    @classmethod
+    def _check_holdout_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value().encode()) < TICKET_KEY_BYTES_MIN:
+            msg = f"found a shorter key; expected {TICKET_KEY_BYTES_MIN} bytes or more, or none"
+            raise ValueError(msg)
+        return key
+
+
 class JourneySettings(_Group):
     """How long journeys are followed, and what their results are put down to."""
 
@@ -142,6 +213,7 @@ class Settings(BaseSettings):
     clickhouse: ClickHouseSettings
     time: TimeSettings = TimeSettings()  # type: ignore[call-arg] # all have defaults
     limit: LimitSettings = LimitSettings()  # type: ignore[call-arg] # all have defaults
+    timing: TimingSettings = TimingSettings()  # type: ignore[call-arg] # all have defaults
     journey: JourneySettings = JourneySettings()  # type: ignore[call-arg] # all have defaults
     money: MoneySettings = MoneySettings()  # type: ignore[call-arg] # all have defaults
     policy: Path | None = None
@@ -213,9 +285,9 @@ def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     try:
         settings = Settings(**(overrides or {}))
     except SettingsError:
-        # Its text says no more, and quotes nothing; the only values in JSON are mappings.
+        # Its text says no more, and quotes nothing; values in JSON are mappings and lists.
         raise _misfit(
-            [f"{name}: no JSON" for name in _given() if variables()[name] == "{}"]
+            [f"{name}: no JSON" for name in _given() if variables()[name][:1] in ("{", "[")]
         ) from None
     except ValidationError as err:
         faults = [
@@ -275,7 +347,7 @@ def _default_text(field: Any) -> str:
     default = field.default
     if field.is_required() or default is None or isinstance(default, SecretStr):
         return ""
-    return str(default) if default != {} else "{}"
+    return json.dumps(default) if isinstance(default, dict | tuple) else str(default)
 
 
 def given_variables() -> dict[str, str]:

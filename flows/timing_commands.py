@@ -17,9 +17,11 @@ from schemas.errors import ConfigError
 _console = Console(highlight=False, soft_wrap=True)
 
 
-def add_timing_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_timing_commands(
+    some: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
     """Add the command `timing` and what it can do."""
-    timing = some.add_parser("timing", help="measure delivery-time policies")
+    timing = some.add_parser("timing", help="look after delivery times")
     parts = timing.add_subparsers(dest="part", required=True, metavar="WHAT")
     bench = parts.add_parser("bench", help="play policies in simulated worlds")
     bench.add_argument("--seeds", type=int, default=10, help="number of seeds (default 10)")

@@ -52,6 +52,15 @@ class CheckedBlock(msgspec.Struct, gc=False):
     glances: dict[int, dict[str, str]]
 
 
+class Notice(NamedTuple):
+    """One message of a topic that Airside speaks to itself on: no ticket, a null value removes."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+
+
 class AcceptedBlock(msgspec.Struct, gc=False):
     """Accepted events of one block, one column for each part of them: what followers follow.
 
@@ -59,7 +68,9 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     flow read each event, so they are the origin of what it leads to. Every name of
     `schemas.events.COLUMNS` can be read on a body. `watermark_ms` is the event time that every
     partition of the lane has reached, 0 before the first. `gone` are the subjects whose profile
-    was removed. Blocks of the profile topic are given again at each start, before any stream.
+    was removed, and `gone_at` where that stands (partition, offset). Blocks of the profile topic
+    are given again at each start, before any stream. `notices` are messages without a ticket, of
+    topics that pass around the gate; all columns are empty then.
     Units: milliseconds since 1970 UTC; `recorded_ms` is when the event's first record was made.
     """
 
@@ -80,6 +91,8 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     zones: list[str]
     bodies: list[Any]
     gone: list[str] = []
+    gone_at: list[tuple[int, int]] = []
+    notices: list[Notice] = []
 
 
 class Origin(NamedTuple):

@@ -40,8 +40,8 @@ class Topic(BaseModel):
     """One topic as data.
 
     `classes` is the ceiling: a message may carry these classes here and no other. `event_types`
-    are globs and stand on input topics only. Topics keyed alike are joined partition by
-    partition, so they have equally many partitions.
+    are globs and stand on topics of events only, which are those of inputs and of decisions.
+    Topics keyed alike are joined partition by partition, so they have equally many partitions.
     Units: `retention` is minutes, hours or days (`90m`, `36h`, `7d`), or `forever`.
     """
 
@@ -52,7 +52,7 @@ class Topic(BaseModel):
     owner: Name
     producers: Names
     consumers: Names
-    key: Literal["subject", "experiment"]
+    key: Literal["subject", "lane", "experiment"]
     partitions: Annotated[int, Field(ge=1, le=1024)]
     retention: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,4}[mhd]|forever)$")]
     compaction: bool

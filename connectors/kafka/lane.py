@@ -121,14 +121,19 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         for topic in (*source.tables, *source.streams):
             if topic not in found:
                 raise missing_topic(topic, source.bootstrap_servers)
-        check_partitions(found, source.lanes)
+        self._check_shares(found)
         return found
 
+    def _check_shares(self, counts: Mapping[str, int]) -> None:
+        shared = self._source.shared
+        check_partitions({t: n for t, n in counts.items() if t not in shared}, self._source.lanes)
+
     def _places_of(self, counts: Mapping[str, int]) -> list[Place]:
+        lane, lanes, shared = self._lane, self._source.lanes, self._source.shared
         return [
             (topic, number)
             for topic, count in counts.items()
-            for number in range(self._lane, count, self._source.lanes)
+            for number in (range(count) if topic in shared else range(lane, count, lanes))
         ]
 
     def _assign(self, places: Iterable[Place], *, from_beginning: bool = False) -> None:
@@ -321,7 +326,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             return
         topics = (*self._source.tables, *self._source.streams)
         known = {topic: counts.get(topic, 0) for topic in topics}
-        if not self._scout.settled(partial(check_partitions, known, self._source.lanes)):
+        if not self._scout.settled(partial(self._check_shares, known)):
             return
         new = [place for place in self._places_of(known) if place not in self._places]
         if new and not self._loading:

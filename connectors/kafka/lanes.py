@@ -27,7 +27,8 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     `own` are the lanes of this process; all of them when not given. `on_durable` is called
     whenever an epoch has become durable on all workers.
     `tables` (compacted) are read whole before the first message of `streams`, from their
-    beginning at every start; both are then read on together. `stop` ends the stream when it
+    beginning at every start; both are then read on together. `shared` names those tables that
+    every lane reads whole, all partitions of them. `stop` ends the stream when it
     says so: the lane stops reading and the epoch is closed.
     `level` is who reads: Python alone, or the native library; what is given is the same.
     Delivery: each offset once from the resumed offset on. With `order_folder`, what was given
@@ -45,6 +46,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         own: Sequence[int] | None = None,
         tables: Sequence[str],
         streams: Sequence[str],
+        shared: Sequence[str] = (),
         clock: Clock,
         stop: Callable[[], bool],
         order_folder: Path | None = None,
@@ -63,6 +65,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         self.own = range(lanes) if own is None else own
         self.tables = tuple(tables)
         self.streams = tuple(streams)
+        self.shared = frozenset(shared)
         self.clock = clock
         self.stop = stop
         self.order_folder = order_folder

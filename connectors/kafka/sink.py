@@ -32,7 +32,8 @@ _POLL_S: Final = 0.05
 class RecordSink(LaneSink[list[OutRecord]]):
     """A Bytewax sink of `(lane, records)`, with one producer for each lane.
 
-    Units: `delivery_s_max` bounds how long one record may wait for the broker.
+    Units: `delivery_s_max` bounds how long one record may wait for the broker; `linger_ms` how
+    long one waits for others to share a batch.
     Errors: PermanentError for the first record that the broker did not take in time.
     """
 
@@ -45,6 +46,7 @@ class RecordSink(LaneSink[list[OutRecord]]):
         delivery_s_max: float = 120.0,
         queue_messages_max: int = 50_000,
         level: Wish = "auto",
+        linger_ms: float = 5,
         extra: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(lanes=lanes, own=own)
@@ -54,7 +56,7 @@ class RecordSink(LaneSink[list[OutRecord]]):
             **client_config(bootstrap_servers, extra or {}),
             "enable.idempotence": True,
             "acks": "all",
-            "linger.ms": 5,
+            "linger.ms": linger_ms,
             "compression.type": "lz4",
             "message.timeout.ms": int(delivery_s_max * 1_000),
             "queue.buffering.max.messages": queue_messages_max,

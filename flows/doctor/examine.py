@@ -19,6 +19,7 @@ from flows.doctor import (
 from flows.doctor.check_kafka import Wanted
 from flows.doctor.check_store import Shape
 from flows.doctor.finding import Finding, Report, not_checked
+from flows.follow import SHARED
 from flows.settings import Settings, read_settings
 from schemas.policy import Policy
 from schemas.topics_catalog import load_topics
@@ -80,4 +81,5 @@ def wanted_topics(flow: str, policy: Policy | None) -> Wanted:
         for name, topic in load_topics().items()
         if name in named or who in topic.producers or who in topic.consumers
     }
-    return Wanted((*tables, *streams), streams, topics, sorted(named - set(topics)))
+    parted = tuple(name for name in (*tables, *streams) if name not in SHARED)
+    return Wanted(parted, streams, topics, sorted(named - set(topics)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from flows.steps.write_facts import Accepted
-from schemas.blocks import AcceptedBlock, CheckedBlock
+from schemas.blocks import AcceptedBlock, CheckedBlock, Notice, RawBlock
 from schemas.events import COLUMNS
 from schemas.hops import clock_went_back, parse_hops
 from schemas.tickets import NO_TIME
@@ -19,6 +19,15 @@ T = TypeVar("T")
 _columns_of = attrgetter(*COLUMNS)
 
 PROFILE_TOPIC: Final = "ntf.profiles.v1"
+ERASURE_TOPIC: Final = "airside.erasure.v1"
+MODEL_TOPIC: Final = "airside.model.v1"
+NOTICE_TOPICS: Final = (ERASURE_TOPIC, MODEL_TOPIC)
+"""Tables without tickets, which pass around the gate: followers read them as they are."""
+
+_COLUMNS: Final = (
+    *("partitions", "offsets", "labels", "ids", "times_ms", "recorded_ms", "subjects"),
+    *("journeys", "causes", "hops", "zones", "bodies"),
+)
 
 
 def to_follow(
@@ -39,14 +48,27 @@ def to_follow(
             return None
         return accepted_block(block, list(zones), watermark_ms=watermark_ms, zones=zones)
     told = {place: block.bodies[place].zone for place in held if block.bodies[place] is not None}
-    gone = [
-        (raw.keys[place] or b"").decode("utf-8", "replace")
-        for place in held
-        if block.bodies[place] is None
-    ]
+    gone = [place for place in held if block.bodies[place] is None]
     if not told and not gone:
         return None
-    return accepted_block(block, list(told), watermark_ms=watermark_ms, zones=told, gone=gone)
+    found = accepted_block(block, list(told), watermark_ms=watermark_ms, zones=told)
+    found.gone = [(raw.keys[place] or b"").decode("utf-8", "replace") for place in gone]
+    found.gone_at = [(raw.partitions[place], raw.offsets[place]) for place in gone]
+    return found
+
+
+def notices_of(raw: RawBlock) -> AcceptedBlock:
+    """The messages of a topic that passes around the gate."""
+    empty: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    columns = zip(raw.partitions, raw.offsets, raw.keys, raw.values, strict=True)
+    return AcceptedBlock(
+        lane=raw.lane,
+        topic=raw.topic,
+        received_ms=raw.received_ms,
+        watermark_ms=0,
+        **empty,
+        notices=[Notice(part, offset, key or b"", value) for part, offset, key, value in columns],
+    )
 
 
 def accepted_block(
@@ -55,7 +77,6 @@ def accepted_block(
     *,
     watermark_ms: int,
     zones: Mapping[int, str],
-    gone: Sequence[str] = (),
 ) -> AcceptedBlock:
     """The events at these places of a checked block; `zones` where one is known, by place.
 
@@ -85,7 +106,6 @@ def accepted_block(
         hops=take(tickets.hops),
         zones=[zones.get(place, "") for place in places],
         bodies=take(block.bodies),
-        gone=list(gone),
     )
 
 

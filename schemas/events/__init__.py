@@ -13,7 +13,15 @@ from typing import Final, NamedTuple
 import msgspec
 from pydantic import BaseModel
 
-from schemas.events import delivery, engagement, orchestration, outcome, profile, request
+from schemas.events import (
+    decision,
+    delivery,
+    engagement,
+    orchestration,
+    outcome,
+    profile,
+    request,
+)
 from schemas.events.body import Strict
 from schemas.events.explain import DECODE_ERRORS, PROBLEMS_MAX, Problem, explain_body
 from schemas.events.fast import COLUMNS, derive
@@ -63,7 +71,7 @@ def explain(event_type: EventType, body: bytes) -> list[Problem]:
 
 
 def _event_types() -> dict[str, EventType]:
-    stages = (request, orchestration, delivery, engagement, outcome, profile)
+    stages = (request, decision, orchestration, delivery, engagement, outcome, profile)
     found: dict[str, EventType] = {}
     for stage in stages:
         word = stage.__name__.rpartition(".")[2]

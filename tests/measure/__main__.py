@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import re
 import statistics
@@ -25,10 +26,12 @@ from connectors.recovery import StateKey
 from connectors.recovery_write import write_store
 from flows.cells import Cell, Home
 from flows.ingest import make_gate, read_policy
+from flows.latency import ArrivalClock, TimedTruth
 from flows.settings import Settings
 from schemas.rollup import Dimensions
 from tests.ingest_process import decided
 from tests.integration.test_ingest import Rig
+from tests.integration.test_timing import TimingRig
 from tests.services_kafka import KafkaNode
 
 LANES: Final = 4
@@ -195,6 +198,46 @@ def measure_outage(minutes: float, rate: int) -> None:
         )
 
 
+def cpu_s(pid: int) -> float:
+    """What a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_decisions(rate: int, seconds: int) -> None:
+    """From a request in Kafka to its decision at a consumer, beside a consumer of the requests."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        kafka = stack.enter_context(KafkaNode(folder / "kafka"))
+        clickhouse = stack.enter_context(EmbeddedClickHouse(data_dir=folder))
+        rig = TimingRig(folder, kafka.bootstrap_servers, clickhouse, "exactly_once")
+        rig.ingest.environment["AIRSIDE_EPOCH_S"] = "5"
+        stack.callback(rig.close)
+        rig.truth = truth = TimedTruth()
+        servers = kafka.bootstrap_servers
+        with (
+            ArrivalClock(servers, ["ntf.decisions.v1"]) as decided_at,
+            ArrivalClock(servers, ["ntf.requests.v1"]) as plain_at,
+            rig.sending(rig.world(rate * seconds), rate=rate) as streaming,
+        ):
+            rig.ingest.start()
+            assert streaming.wait(120)
+            began_s, before_s = time.monotonic(), cpu_s(rig.ingest.pid)
+            time.sleep(seconds * 0.8)
+            busy = (cpu_s(rig.ingest.pid) - before_s) / (time.monotonic() - began_s)
+            catch_up(rig, [])
+        assert rig.ingest.stop() == 0
+        count = rig.client.query("SELECT count() FROM decisions FINAL").result_rows[0][0]
+        say(
+            "decisions",
+            rate=rate,
+            decisions=count,
+            worker_cores=round(busy, 2),
+            request_to_decision_ms=decided_at.percentiles(truth.confirmed_s),
+            request_to_consumer_ms=plain_at.percentiles(truth.confirmed_s),
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.measure", description=__doc__)
     some = parser.add_subparsers(dest="what", required=True)
@@ -206,12 +249,17 @@ def main() -> None:
     outage = some.add_parser("outage")
     outage.add_argument("--minutes", type=float, default=10.0)
     outage.add_argument("--rate", type=int, default=300)
+    timed = some.add_parser("decisions")
+    timed.add_argument("--rate", type=int, default=500)
+    timed.add_argument("--seconds", type=int, default=30)
     options = parser.parse_args()
     if options.what == "restart":
         for entries in options.entries:
             measure_restart(entries)
     elif options.what == "stall":
         measure_stall(options.rate, options.seconds)
+    elif options.what == "decisions":
+        measure_decisions(options.rate, options.seconds)
     else:
         measure_outage(options.minutes, options.rate)
 
