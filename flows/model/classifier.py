@@ -51,7 +51,7 @@ class DeliveryTimeClassifier(base.Classifier):
         user, slot = self._read(x)
         self.model.learn([user], np.array([slot]), np.array([bool(y)]))
 
-    def predict_proba_one(self, x: Mapping[Hashable, Any]) -> dict[Any, float]:
+    def predict_proba_one(self, x: Mapping[Hashable, Any], **_kwargs: Any) -> dict[Any, float]:
         """Probability of each outcome. State: reads only."""
         user, slot = self._read(x)
         chance = float(self.model.predict([user])[0, slot])
