@@ -38,8 +38,8 @@ def rhythm(counts: Floats) -> dict[int, float]:
 class RhythmClusters:
     """Centroids of rhythms that move with the people.
 
-    State: River's KMeans, the one that found chronotypes best (docs/delivery-time.md): eight
-    centroids of 24 numbers.
+    State: River's KMeans, the best of River's with few activities a person
+    (docs/delivery-time.md); eight centroids of 24 numbers.
     """
 
     def __init__(self, *, seed: int = 0) -> None:

@@ -48,7 +48,8 @@ class Judged:
 
     `matched` prompts are those where the policy drew the very hour that the log has: what it
     learned from and is judged by (rejection). `snips` weighs every prompt by the policy's odds
-    over the log's; `effective` is how many equally weighted prompts that is worth.
+    over the log's, where those are known for every hour, else by the draw itself; `effective` is
+    how many equally weighted prompts that is worth.
     """
 
     policy: str
@@ -141,11 +142,11 @@ def _replay(log: PromptLog, policy: Policy, seed: int) -> tuple[Floats, Floats, 
         allowed = np.zeros((1, WEEK), dtype=np.bool_)
         allowed[0, log.slots[at] // DAY * DAY + hours] = True
         user, key = [log.users[at]], np.array([seed * n + at])
-        slots, chance = policy.decide(user, allowed, keys=key)
+        slots, _ = policy.decide(user, allowed, keys=key)
         logged[at] = share[place[0]]
         taken = int(slots[0]) == int(log.slots[at])
         match[at] = float(taken)
-        weight[at] = float(chance[0]) / logged[at] if taken else 0.0
+        weight[at] = match[at] / logged[at]
         if isinstance(policy, DeliveryTimeModel):  # its odds of the log's hour are known exactly
             odds = policy.odds(user, allowed)
             weight[at] = float(odds[0, log.slots[at]]) / logged[at]
