@@ -12,7 +12,12 @@ import re
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from schemas.fates import Refusal
+
+Numbers = npt.NDArray[np.int64]
 
 STAGES: Final = frozenset(
     ("in", "va", "en", "sc", "tr", "ro", "de", "or", "dl", "ag", "si", "rp", "ex")
@@ -57,6 +62,15 @@ def base36(number: int) -> str:
         return _SHORT[max(number, 0)]
     high, low = divmod(number, len(_PAIRS))
     return base36(high) + _PAIRS[low]
+
+
+def base36_all(numbers: Numbers) -> list[str]:
+    """The same of many numbers."""
+    high, low = np.divmod(np.maximum(numbers, 0), len(_PAIRS))
+    if high.max(initial=0) >= len(_PAIRS):
+        return [base36(number) for number in numbers.tolist()]
+    pairs = zip(high.tolist(), low.tolist(), strict=True)
+    return [_SHORT[above] + _PAIRS[below] if above else _SHORT[below] for above, below in pairs]
 
 
 def parse_hops(text: str) -> list[Hop] | Refusal:

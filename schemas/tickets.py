@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +17,8 @@ Numbers = npt.NDArray[np.int64]
 
 NO_LABEL: Final = -1
 NO_TIME: Final = -1
+
+T = TypeVar("T")
 
 
 class Tickets(msgspec.Struct, gc=False):
@@ -80,10 +83,10 @@ class Tickets(msgspec.Struct, gc=False):
         if len(places) == len(self):
             return self
 
+        take = columns_at(places, len(self))
+
         def some(column: list[Any]) -> list[Any]:
-            if not any(column):  # all alike: empty
-                return column[: len(places)]
-            return list(map(column.__getitem__, places))
+            return take(column) if any(column) else column[: len(places)]
 
         return Tickets(
             labels=self.labels,
@@ -121,6 +124,16 @@ def _time_or_none(at_ms: int | None) -> int:
     return NO_TIME if at_ms is None else at_ms
 
 
+def columns_at(places: Sequence[int], size: int) -> Callable[[Sequence[T]], list[T]]:
+    """A function that takes these places of a column of a size; all of them are a plain copy."""
+    if len(places) == size:
+        return list
+    if len(places) <= 1:
+        return lambda column: [column[place] for place in places]
+    take = itemgetter(*places)
+    return lambda column: list(take(column))
+
+
 def no_tickets(size: int) -> Tickets:
     """Columns of this length without any ticket yet."""
     return Tickets(
@@ -155,7 +168,7 @@ def join(parts: Sequence[Tickets], places: Sequence[Sequence[int]]) -> Tickets:
         # The last one answers for NO_LABEL, which is -1.
         numbers.append(np.array([*found, NO_LABEL], np.int64)[part.numbers])
     back = np.argsort(np.concatenate([np.asarray(found, np.int64) for found in places]))
-    order = back.tolist()
+    take = columns_at(back.tolist(), -1)
 
     def arrays(name: str) -> Numbers:
         joined: Numbers = np.concatenate([getattr(part, name) for part in parts])
@@ -163,7 +176,7 @@ def join(parts: Sequence[Tickets], places: Sequence[Sequence[int]]) -> Tickets:
 
     def lists(name: str) -> list[Any]:
         whole = list(chain.from_iterable(getattr(part, name) for part in parts))
-        return list(map(whole.__getitem__, order)) if any(whole) else whole
+        return take(whole) if any(whole) else whole
 
     return Tickets(
         labels=labels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 from schemas.blocks import RawBlock
@@ -57,9 +58,9 @@ def to_block(
         lane=lane,
         topic=topic,
         received_ms=received_ms,
-        partitions=[message.partition() or 0 for message in messages],
-        offsets=[message.offset() or 0 for message in messages],
-        timestamps=[message.timestamp()[1] for message in messages],
+        partitions=list(map(kind.partition, messages)),
+        offsets=list(map(kind.offset, messages)),
+        timestamps=list(map(itemgetter(1), map(kind.timestamp, messages))),
         keys=list(map(kind.key, messages)),
         headers=read_headers(messages),
         values=list(map(kind.value, messages)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Final
 
 import structlog
@@ -96,7 +97,7 @@ class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
         counts: Counter[str] = Counter()
         for records in items:
             self._produce(records)
-            counts.update(record.topic for record in records)
+            counts.update(map(itemgetter(0), records))
         self._producer.poll(0)
         self._raise_if_failed()
         for topic, count in counts.items():

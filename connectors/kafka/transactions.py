@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import structlog
@@ -147,23 +148,28 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         """Take records into the open transaction; those that were committed before are dropped."""
         counts: Counter[str] = Counter()
         for records in items:
-            new = [record for record in records if self._is_new(record)]
+            new = self._new(records)
             if new:
                 self._begin()
                 self._taken += new
                 self._produce(new)
-                counts.update(record.topic for record in new)
+                counts.update(map(itemgetter(0), new))
         self._producer.poll(0)
         for topic, count in counts.items():
             PUBLISHED.labels(topic).inc(count)
 
-    def _is_new(self, record: OutRecord) -> bool:
-        place = (record.origin.topic, record.origin.partition)
-        offset = record.origin.offset
-        if offset < self._mark.get(place, 0):
-            return False
-        self._reach[place] = max(self._reach.get(place, 0), offset + 1)
-        return True
+    def _new(self, records: list[OutRecord]) -> list[OutRecord]:
+        """The records whose outputs were not committed before; notes how far they reach."""
+        reach = self._reach
+        new = []
+        for record in records:
+            topic, partition, offset, _ = record.origin
+            place = (topic, partition)
+            if offset >= self._mark.get(place, 0):
+                new.append(record)
+                if offset >= reach.get(place, 0):
+                    reach[place] = offset + 1
+        return new
 
     def _begin(self) -> None:
         if not self._open:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,9 +13,8 @@ from flows.steps.write_facts import Accepted
 from schemas.blocks import AcceptedBlock, CheckedBlock, Notice, RawBlock
 from schemas.events import COLUMNS
 from schemas.hops import clock_went_back, parse_hops
-from schemas.tickets import NO_TIME
+from schemas.tickets import NO_TIME, Tickets, columns_at
 
-T = TypeVar("T")
 _columns_of = attrgetter(*COLUMNS)
 
 PROFILE_TOPIC: Final = "ntf.profiles.v1"
@@ -109,14 +108,18 @@ def accepted_block(
     )
 
 
-def accepted_events(block: CheckedBlock, places: Sequence[int]) -> Accepted:
+def accepted_events(
+    block: CheckedBlock, places: Sequence[int], tickets: Tickets | None = None
+) -> Accepted:
     """The events at these places by column, as far as a block alone tells of them.
 
-    Shapes: places rise; every one has a ticket and a body.
+    Shapes: places rise; every one has a ticket and a body. `tickets` are those of the places,
+    where somebody took them out already.
     """
     raw = block.raw
     take = columns_at(places, len(raw.offsets))
-    tickets = block.tickets.at(places)
+    if tickets is None:
+        tickets = block.tickets.at(places)
     columns = zip(*map(_columns_of, take(block.bodies)), strict=True)
     bodies = dict(zip(COLUMNS, columns, strict=True)) if places else dict.fromkeys(COLUMNS, ())
     nothing = np.zeros(len(places), np.bool_)
@@ -143,10 +146,3 @@ def went_back(text: str) -> bool:
     """Tell whether a history says that a clock went back."""
     hops = parse_hops(text) if text else []
     return isinstance(hops, list) and clock_went_back(hops)
-
-
-def columns_at(places: Sequence[int], size: int) -> Callable[[Sequence[T]], list[T]]:
-    """A function that takes these places of a column; all of them are a plain copy."""
-    if len(places) == size:
-        return list
-    return lambda column: list(map(column.__getitem__, places))

@@ -98,16 +98,19 @@ class LaneGate:
         fresh = self._fresh(raw)
         wrong = block.refusals
         held: list[int] = []
+        tickets = None
         if raw.topic == PROFILE_TOPIC:
             refusals, profiles = self._decide_profiles(block, set(fresh), held)
         else:
             places = [place for place in fresh if place not in wrong] if wrong else fresh
-            refusals = self._judge.decide(block, places)
+            refusals, tickets = self._judge.decide(block, places)
+            if refusals:
+                tickets = None
             profiles = {}
         if wrong:
             refusals |= {place: wrong[place] for place in fresh if place in wrong}
         places = [place for place in fresh if place not in refusals] if refusals else fresh
-        events = accepted_events(block, places)
+        events = accepted_events(block, places, tickets)
         self._look_up(events, [profiles.get(place) for place in places] if profiles else None)
         refused = [(place, _refused(block, place, refusals[place])) for place in sorted(refusals)]
         self.limit.count(raw, places, refused)

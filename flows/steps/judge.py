@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from flows.steps.accept import PROFILE_TOPIC, columns_at
+from flows.steps.accept import PROFILE_TOPIC
 from flows.steps.deduplicate import Memory, Sight, salt_of
 from flows.steps.enrich import ProfileTable
 from schemas.blocks import CheckedBlock
@@ -26,7 +26,7 @@ from schemas.hops import REPLAY_STAGE, parse_hops
 from schemas.policy import Policy
 from schemas.rollup import MINUTE_MS
 from schemas.ticket import hash64
-from schemas.tickets import Numbers, Tickets
+from schemas.tickets import Numbers, Tickets, columns_at
 
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -110,12 +110,17 @@ class Judge:
             purposes=[purposes[number] for number in numbers],
         )
 
-    def decide(self, block: CheckedBlock, places: Sequence[int]) -> dict[int, Refusal]:
-        """The refusals among these places; the others are accepted, and remembered."""
+    def decide(
+        self, block: CheckedBlock, places: Sequence[int]
+    ) -> tuple[dict[int, Refusal], Tickets]:
+        """The refusals among these places; the others are accepted, and remembered.
+
+        Shapes: and the tickets of all these places.
+        """
         refusals: dict[int, Refusal] = {}
-        if not places:
-            return refusals
         found = self.candidates(block, places)
+        if not places:
+            return refusals, found.tickets
         first = 0
         for at in [*np.flatnonzero(self._suspects(block, found)).tolist(), len(places)]:
             if at - first >= _RUN_MIN:
@@ -128,7 +133,7 @@ class Judge:
                 if refusal is not None:
                     refusals[places[at]] = refusal
             first = at + 1
-        return refusals
+        return refusals, found.tickets
 
     def _suspects(self, block: CheckedBlock, found: Candidates) -> Mask:
         """Which messages may be refused; of the others it is certain that they are not."""

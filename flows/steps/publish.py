@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -15,7 +15,7 @@ from flows.steps.write_facts import Accepted, Refused
 from schemas.blocks import Origin, OutRecord, RawBlock
 from schemas.codes import Door
 from schemas.columns import encode_all, format_times
-from schemas.hops import Hop, append_hop, base36
+from schemas.hops import Hop, append_hop, base36_all
 from schemas.ticket import (
     Header,
     encode_ticket,
@@ -37,6 +37,9 @@ SEALED_BYTES_MAX: Final = 3_000_000
 """Larger refused messages are told about, but not kept: they would not fit a record."""
 
 
+R = TypeVar("R", bound=NamedTuple)
+
+
 class Publisher:
     """Builds outgoing records for one gate.
 
@@ -53,18 +56,19 @@ class Publisher:
     def routed(self, events: Accepted, *, received_ms: int) -> list[OutRecord]:
         """The events as they came, with one more hop; zones where they may be known."""
         parts, offsets = events.partitions.tolist(), events.offsets.tolist()
-        origins = [
-            Origin(events.topic, part, offset) for part, offset in zip(parts, offsets, strict=True)
-        ]
-        told = encode_all([f"{events.topic}/{o.partition}/{o.offset}/0" for o in origins])
+        topic = events.topic
+        told = encode_all(
+            [f"{topic}/{part}/{offset}/0" for part, offset in zip(parts, offsets, strict=True)]
+        )
+        origins = _records(Origin, repeat(topic), parts, offsets, repeat(0))
         stamped = self._stamped if self._key is None else self._signed
         zones = [(ZONE_HEADER, zone.encode()) if zone else None for zone in events.zones]
         headers = [
             [*ticket, zone, (ORIGIN_HEADER, origin)] if zone else [*ticket, (ORIGIN_HEADER, origin)]
             for ticket, zone, origin in zip(stamped(events, received_ms), zones, told, strict=True)
         ]
-        columns = (events.by_label(_topic_of), events.keys, events.values, headers, origins)
-        return list(map(OutRecord._make, zip(*columns, strict=True)))
+        topics = events.by_label(_topic_of)
+        return _records(OutRecord, topics, events.keys, events.values, headers, origins)
 
     def _signed(self, events: Accepted, received_ms: int) -> Iterator[list[Header]]:
         """The headers of each stamped ticket, signed; those that only a gate may set left out."""
@@ -106,7 +110,7 @@ class Publisher:
     def _hops(self, histories: Sequence[str], deltas_ms: Numbers) -> list[str]:
         """Each history with this gate behind it."""
         here = f"{STAGE}.{self.node}."
-        added = [here + base36(delta_ms) for delta_ms in deltas_ms.tolist()]
+        added = [here + digits for digits in base36_all(deltas_ms)]
         if not any(histories):
             return added
         return [
@@ -165,6 +169,12 @@ def _notice_headers(origin: Origin, recorded_ms: int, door: Door) -> list[Header
         ("ce_correlationid", about.replace(b"/", b".")[:64]),
         (ORIGIN_HEADER, about),
     ]
+
+
+def _records(kind: type[R], *columns: Iterable[Any]) -> list[R]:
+    """Named tuples of a kind from columns, made in one C loop."""
+    # Not strict: what is the same for all is repeated without end.
+    return list(map(tuple.__new__, repeat(kind), zip(*columns, strict=False)))
 
 
 def _pairs(name: str, values: Sequence[bytes | None]) -> list[Header | None]:
