@@ -26,6 +26,8 @@ _TYPES: Final[Mapping[Any, tuple[str, ...]]] = {
     pa.uint16(): ("UInt16",),
     pa.uint32(): ("UInt32",),
     pa.uint64(): ("UInt64",),
+    pa.float64(): ("Float64",),
+    pa.bool_(): ("Bool",),
 }
 
 
@@ -124,6 +126,8 @@ def _takes(arrow: Any, kind: str) -> bool:
         return kind.startswith("Array(") and _takes(arrow.value_type, kind.removeprefix("Array("))
     if pa.types.is_struct(arrow):
         return kind.startswith("Tuple(")
+    if pa.types.is_fixed_size_binary(arrow):
+        return kind == f"FixedString({arrow.byte_width})"
     return kind.partition("(")[0].rstrip(")") in _TYPES[arrow]
 
 
