@@ -21,13 +21,13 @@ _TYPES: Final[Mapping[Any, tuple[str, ...]]] = {
     pa.string(): ("String",),
     pa.timestamp("ms", tz="UTC"): ("DateTime64", "DateTime"),
     pa.date32(): ("Date32",),
-    pa.bool_(): ("Bool", "UInt8"),
     pa.int64(): ("Int64",),
-    pa.float64(): ("Float64",),
     pa.uint8(): ("UInt8",),
     pa.uint16(): ("UInt16",),
     pa.uint32(): ("UInt32",),
     pa.uint64(): ("UInt64",),
+    pa.float64(): ("Float64",),
+    pa.bool_(): ("Bool",),
 }
 
 
@@ -127,7 +127,7 @@ def _takes(arrow: Any, kind: str) -> bool:
     if pa.types.is_struct(arrow):
         return kind.startswith("Tuple(")
     if pa.types.is_fixed_size_binary(arrow):
-        return kind.startswith("FixedString(")
+        return kind == f"FixedString({arrow.byte_width})"
     return kind.partition("(")[0].rstrip(")") in _TYPES[arrow]
 
 
