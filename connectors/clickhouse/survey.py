@@ -26,6 +26,9 @@ _TYPES: Final[Mapping[Any, tuple[str, ...]]] = {
     pa.uint16(): ("UInt16",),
     pa.uint32(): ("UInt32",),
     pa.uint64(): ("UInt64",),
+    pa.float64(): ("Float64",),
+    pa.bool_(): ("Bool",),
+    pa.binary(21): ("FixedString",),
 }
 
 
@@ -119,7 +122,7 @@ def column_faults(columns: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 def _takes(arrow: Any, kind: str) -> bool:
     """Tell whether a column of this ClickHouse type takes this Arrow type."""
-    kind = kind.removeprefix("LowCardinality(")
+    kind = kind.removeprefix("LowCardinality(").removeprefix("Nullable(")
     if pa.types.is_list(arrow):
         return kind.startswith("Array(") and _takes(arrow.value_type, kind.removeprefix("Array("))
     if pa.types.is_struct(arrow):

@@ -202,6 +202,10 @@ def columns() -> dict[str, dict[str, str]]:
         "date32[day]": "Date32",
         "list<item: string>": "Array(LowCardinality(String))",
         "list<item: uint64>": "Array(UInt64)",
+        "list<item: timestamp[ms, tz=UTC]>": "Array(DateTime64(3, 'UTC'))",
+        "double": "Nullable(Float64)",
+        "bool": "Bool",
+        "fixed_size_binary[21]": "FixedString(21)",
     }
 
     def kind(arrow: Any) -> str:
