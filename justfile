@@ -16,6 +16,10 @@ setup:
     {{ bin }}/python -m pip install --require-hashes -r requirements-dev.lock
     {{ bin }}/python -m pip install --no-deps --no-build-isolation -e .
 
+# Build the optional native library with this machine's C compiler
+native *ARGS:
+    {{ bin }}/python -m connectors.native.build "$@"
+
 # Format the code and mend what ruff can mend
 fmt:
     {{ bin }}/ruff format .
@@ -81,6 +85,10 @@ replay FILE *ARGS:
 # Compare facts with rollups and books, for example `just reconcile --repair`
 reconcile *ARGS:
     {{ bin }}/airside reconcile "$@"
+
+# Compare with a raw loop and other systems: the same jobs, ratios of CPU; `--json`, `--help`
+bench *ARGS:
+    {{ bin }}/airside bench "$@"
 
 # Pin all dependencies anew, with hashes and without addresses
 lock:

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from flows import commands
+from flows import bench, commands
 from flows.catalog import FLOWS
-from flows.evaluate.command import add_evaluate
 from flows.log import set_up_log
 from flows.query.options import add_query_commands
 from flows.timing_commands import add_timing_commands
@@ -37,7 +36,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_check_commands(some)
     _add_reconcile_command(some)
     add_query_commands(some)
-    add_evaluate(add_timing_commands(some))
+    _add_bench_command(some)
+    add_timing_commands(some)
     return parser
 
 
@@ -110,6 +110,18 @@ def _add_check_commands(some: argparse._SubParsersAction[argparse.ArgumentParser
     unseal.set_defaults(act=commands.unseal)
     codes = some.add_parser("codes", help="list the refusal codes")
     codes.set_defaults(act=commands.list_codes)
+
+
+def _add_bench_command(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    # Its arguments are its own: a prefix that nobody types leaves them all to it.
+    parser = some.add_parser(
+        "bench",
+        help="compare with a raw loop and other systems (in a checkout); `bench --help`",
+        prefix_chars="\0",
+        add_help=False,
+    )
+    parser.add_argument("arguments", nargs="*")
+    parser.set_defaults(act=bench.bench)
 
 
 def _add_reconcile_command(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -94,6 +94,7 @@ def make_source(
         quiet_s=settings.time.quiet_s,
         ahead_s_max=settings.time.ahead_s_max,
         connect_tries=kafka.connect_tries,
+        level=kafka.level,
         extra=kafka.extra,
     )
 
@@ -205,6 +206,7 @@ def make_record_sink(
         sources=sources,
         timeout_s=kafka.transaction_s_max,
         step_s_max=kafka.delivery_s_max,
+        level=kafka.level,
         extra=kafka.extra,
     )
 
@@ -220,6 +222,7 @@ def make_prompt_sink(settings: Settings, *, own: Sequence[int], linger_ms: float
         lanes=settings.lanes,
         own=own,
         delivery_s_max=kafka.delivery_s_max,
+        level=kafka.level,
         linger_ms=linger_ms,
         extra=kafka.extra,
     )

@@ -42,6 +42,9 @@ class KafkaSettings(_Group):
     # ClickHouse, at most the broker's transaction.max.timeout.ms.
     replication: int = Field(1, ge=1, le=9)
     # copies of each topic that `airside topics apply` creates.
+    level: Literal["auto", "pure", "native"] = "auto"
+    # who reads and writes: Python alone, or the native library too; auto takes it where it is
+    # built and works, see docs/native.md.
     extra: dict[str, str] = {}
     # further librdkafka settings as JSON, for one {"security.protocol": "SASL_SSL"}.
 
@@ -170,8 +173,8 @@ class JourneySettings(_Group):
     timeout_s: float = Field(259_200.0, ge=60, le=31_536_000)
     # seconds of event time without an event after which a journey without an end times out.
     forget_s: float = Field(604_800.0, ge=60, le=31_536_000)
-    # seconds of event time without an event after which a worker forgets a journey; an event that
-    # comes later changes no row. More than the lateness that the gate allows.
+    # seconds of event time without an event after which a journey is over: an event after that
+    # changes no row. A worker keeps it for AIRSIDE_TIME__LATENESS_S_MAX more.
     tombstone_s: float = Field(2_592_000.0, ge=60, le=315_360_000)
     # seconds for which a forgotten journey is known as such.
     journeys_max: int = Field(1_000_000, ge=100, le=100_000_000)

@@ -11,6 +11,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from flows.evaluate.command import add_evaluate
 from schemas.errors import ConfigError
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -18,8 +19,8 @@ _console = Console(highlight=False, soft_wrap=True)
 
 def add_timing_commands(
     some: argparse._SubParsersAction[argparse.ArgumentParser],
-) -> argparse._SubParsersAction[argparse.ArgumentParser]:
-    """Add the command `timing` and what it can do; gives where more of that can be added."""
+) -> None:
+    """Add the command `timing` and what it can do."""
     timing = some.add_parser("timing", help="look after delivery times")
     parts = timing.add_subparsers(dest="part", required=True, metavar="WHAT")
     bench = parts.add_parser("bench", help="play policies in simulated worlds")
@@ -36,7 +37,7 @@ def add_timing_commands(
     replay.add_argument("--seeds", type=int, default=10, help="repeats of each policy's luck")
     replay.add_argument("--json", action="store_true", help="print JSON")
     replay.set_defaults(act=replay_prompts)
-    return parts
+    add_evaluate(parts)
 
 
 def bench_policies(options: Namespace) -> int:

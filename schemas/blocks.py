@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from schemas.codes import Door
 from schemas.fates import Refusal
 from schemas.ticket import Header, Label
-from schemas.tickets import Tickets
+from schemas.tickets import Numbers, Tickets
 
 
 class RawBlock(msgspec.Struct, gc=False):
@@ -19,7 +19,8 @@ class RawBlock(msgspec.Struct, gc=False):
     Units: timestamps (of the Kafka record) and `received_ms` in milliseconds since 1970 UTC.
     Shapes: all columns have the same length; offsets rise within a partition. `quiet` names the
     partitions (topic, number) of the lane that had nothing more to read for a while; `unread`
-    tells that others were not read at all yet.
+    tells that others were not read at all yet. `headers` may be the memory of a library, where
+    a list is made for each message that somebody asks for.
     """
 
     lane: int
@@ -115,6 +116,23 @@ class OutRecord(NamedTuple):
     value: bytes | None
     headers: list[Header]
     origin: Origin
+
+
+class Coded(msgspec.Struct, gc=False):
+    """A column of few different values: each of them once, and where each row's stands."""
+
+    words: list[Any]
+    codes: Numbers
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.words.__getitem__, self.codes.tolist())
+
+    def tolist(self) -> list[Any]:
+        """The column as a list, row by row."""
+        return list(self)
 
 
 class Rows(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from schemas.ticket import parse_time
+from schemas.ticket import format_time, parse_time
 from schemas.tickets import NO_TIME, Numbers
 
 Values = Sequence[bytes | None]
@@ -155,3 +155,17 @@ def _day_of(number: int) -> int:
     except ValueError:
         return -1
     return max(day.toordinal() - _EPOCH_DAY, -1)
+
+
+def format_times(at_ms: Numbers) -> list[bytes]:
+    """Write times as `format_time` does. Units: milliseconds since 1970 UTC."""
+    seconds, back = np.unique(at_ms // 1_000, return_inverse=True)
+    whole = b"".join(format_time(second * 1_000) for second in seconds.tolist())
+    if len(whole) != len(seconds) * _TIME_BYTES:
+        return [format_time(moment) for moment in at_ms.tolist()]
+    text = np.frombuffer(whole, np.uint8).reshape(-1, _TIME_BYTES)[back]
+    ms = at_ms % 1_000
+    for place, unit in ((20, 100), (21, 10), (22, 1)):
+        text[:, place] = ms // unit % 10 + ord("0")
+    joined = text.tobytes()
+    return [joined[at : at + _TIME_BYTES] for at in range(0, len(joined), _TIME_BYTES)]

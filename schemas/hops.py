@@ -43,17 +43,20 @@ class Hop(NamedTuple):
     acts: str
 
 
-def base36(number: int) -> str:
-    """Write a number of 0 or more with the digits 0-9 A-Z.
+_PAIRS: Final = [a + b for a in _DIGITS for b in _DIGITS]
+_SHORT: Final = [pair.lstrip("0") or "0" for pair in _PAIRS]
 
-    >>> base36(205)
-    '5P'
+
+def base36(number: int) -> str:
+    """Write a number with the digits 0-9 A-Z, two at a time; negative ones count as 0.
+
+    >>> [base36(number) for number in (-1, 205, 1_296, 10**9)]
+    ['0', '5P', '100', 'GJDGXS']
     """
-    text = ""
-    while number >= 36:  # noqa: PLR2004 - the base
-        number, rest = divmod(number, 36)
-        text = _DIGITS[rest] + text
-    return _DIGITS[number] + text
+    if number < len(_PAIRS):
+        return _SHORT[max(number, 0)]
+    high, low = divmod(number, len(_PAIRS))
+    return base36(high) + _PAIRS[low]
 
 
 def parse_hops(text: str) -> list[Hop] | Refusal:
@@ -102,7 +105,7 @@ def append_hop(text: str, hop: Hop) -> str:
     >>> append_hop("in.c1.0", Hop("ro", "c1", 46, ""))
     'in.c1.0>ro.c1.1A'
     """
-    added = f"{hop.stage}.{hop.node}.{base36(max(hop.delta_ms, 0))}{hop.acts}"
+    added = f"{hop.stage}.{hop.node}.{base36(hop.delta_ms)}{hop.acts}"
     if not text:
         return added
     longer = f"{text}>{added}"

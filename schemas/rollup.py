@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import numpy as np
+
+from schemas.tickets import Numbers
+
 MINUTE_MS: Final = 60_000
 HISTOGRAM_BUCKETS: Final = 32
 """Bucket 0 holds 0 ms; bucket i holds [2^(i-1), 2^i) ms; the last one holds all that is longer."""
@@ -29,3 +33,11 @@ def bucket_of(latency_ms: int) -> int:
     [0, 0, 1, 2, 2, 3, 10, 31]
     """
     return min(max(latency_ms, 0).bit_length(), HISTOGRAM_BUCKETS - 1)
+
+
+def buckets_of(latencies_ms: Numbers) -> Numbers:
+    """The bucket of each latency. Units: milliseconds, below 2^53."""
+    # A positive number's exponent to the base of 2 is its length in bits.
+    bits = np.frexp(np.maximum(latencies_ms, 0).astype(np.float64))[1]
+    buckets: Numbers = np.minimum(bits, HISTOGRAM_BUCKETS - 1).astype(np.int64)
+    return buckets

@@ -59,6 +59,19 @@ OPTIONAL: Final = (
     "tracestate",
 )
 ATTRIBUTES: Final = REQUIRED + OPTIONAL
+LABEL_NAMES: Final = (
+    "ce_specversion",
+    "ce_source",
+    "ce_type",
+    "content-type",
+    "ce_datapurpose",
+    "ce_dataclassification",
+    "ce_datacategory",
+    "ce_datapolicy",
+    "ce_dataregulation",
+    "ce_dataschema",
+)
+"""The attributes that recur, and make a label together."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)

@@ -179,9 +179,12 @@ class Reading:
         numbers: dict[tuple[bytes | None, ...], int] = {}
         longest = 0
         for part in dict.fromkeys(parts):
+            if None in part:  # suspect already
+                numbers[part] = NO_LABEL
+                continue
             rest = iter(part)
             label = label_of(tuple(None if values is None else next(rest) for values in given))
-            longest = max(longest, sum(map(len, filter(None, part))))
+            longest = max(longest, sum(len(value or b"") for value in part))
             if isinstance(label, Refusal) or self._lacks_subject(label):
                 numbers[part] = NO_LABEL
                 continue

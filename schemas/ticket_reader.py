@@ -15,6 +15,7 @@ from schemas.policy import RANK_OF_A_PERSON, Policy
 from schemas.ticket import (
     ATTRIBUTES,
     HEADERS_BYTES_MAX,
+    LABEL_NAMES,
     PLAIN_FORMS,
     REQUIRED,
     TICKET_BYTES_MAX,
@@ -26,6 +27,7 @@ from schemas.ticket import (
     sign,
 )
 from schemas.ticket_blocks import Group, Grouping, Reading
+from schemas.ticket_memory import MemoryReader
 from schemas.tickets import Tickets, join, no_tickets
 
 UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
@@ -38,19 +40,7 @@ _NAMES_KEPT_MAX: Final = 64
 _NAME_CHARACTERS_KEPT_MAX: Final = 1_024
 """Of one header layout; a larger one is laid out anew each time, and never kept."""
 
-_LABEL_NAMES: Final = (
-    "ce_specversion",
-    "ce_source",
-    "ce_type",
-    "content-type",
-    "ce_datapurpose",
-    "ce_dataclassification",
-    "ce_datacategory",
-    "ce_datapolicy",
-    "ce_dataregulation",
-    "ce_dataschema",
-)
-_OWN_NAMES: Final = tuple(name for name in ATTRIBUTES if name not in _LABEL_NAMES)
+_OWN_NAMES: Final = tuple(name for name in ATTRIBUTES if name not in LABEL_NAMES)
 
 _ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}").fullmatch
 _NAME: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,64}").fullmatch
@@ -86,6 +76,7 @@ class TicketReader:
         self._key = key
         self._layouts: dict[tuple[str, ...], _Layout | Refusal] = {}
         self._labels: dict[tuple[bytes | None, ...], Label | Refusal] = {}
+        self._memory = MemoryReader(self._label_of)
 
     def read(self, headers: Sequence[Header] | None) -> Ticket | Refusal:
         """Check one message's headers and give its ticket, or why there is none.
@@ -116,6 +107,14 @@ class TicketReader:
 
         Shapes: refusals by place. The same as `read` of each message, by column where it can be.
         """
+        scanned = self._memory.read(headers) if self._key is None else None
+        tickets, alone = scanned or self._read_groups(headers)
+        singly = {place: self.read(headers[place]) for place in sorted(alone)}
+        refusals = {at: v for at, v in singly.items() if isinstance(v, Refusal)}
+        tickets.put({at: None if isinstance(v, Refusal) else v for at, v in singly.items()})
+        return tickets, refusals
+
+    def _read_groups(self, headers: Sequence[Sequence[Header] | None]) -> tuple[Tickets, list[int]]:
         grouping = Grouping()
         grouping.take(headers)
         alone = grouping.alone
@@ -134,15 +133,11 @@ class TicketReader:
         if left or not parts:
             parts.append(no_tickets(len(left)))
             places.append(left)
-        tickets = parts[0] if len(parts) == 1 else join(parts, places)
-        singly = {place: self.read(headers[place]) for place in sorted(alone)}
-        refusals = {at: v for at, v in singly.items() if isinstance(v, Refusal)}
-        tickets.put({at: None if isinstance(v, Refusal) else v for at, v in singly.items()})
-        return tickets, refusals
+        return parts[0] if len(parts) == 1 else join(parts, places), alone
 
     def _read_group(self, found: Group, layout: _Layout) -> tuple[Tickets, set[int]]:
         reading = Reading(found, layout.places)
-        tickets = reading.tickets(_LABEL_NAMES, self._label_of)
+        tickets = reading.tickets(LABEL_NAMES, self._label_of)
         others = 0
         if layout.rest:
             columns = [
@@ -205,7 +200,7 @@ class TicketReader:
         return ticket
 
     def _make_label(self, parts: tuple[bytes | None, ...]) -> Label | Refusal:
-        given = dict(zip(_LABEL_NAMES, parts, strict=True))
+        given = dict(zip(LABEL_NAMES, parts, strict=True))
         wrong = _malformed(given)
         if wrong is not None:
             return wrong
@@ -234,7 +229,7 @@ class TicketReader:
             regulation=words.get("ce_dataregulation", ""),
             dataschema=words.get("ce_dataschema", ""),
             decision=decision,
-            pairs=tuple((name, words[name].encode()) for name in _LABEL_NAMES if name in words),
+            pairs=tuple((name, words[name].encode()) for name in LABEL_NAMES if name in words),
             identity=hash64(words["ce_source"].encode()),
         )
 
@@ -295,7 +290,7 @@ def _lay_out(names: tuple[str, ...]) -> _Layout | Refusal:
             return Refusal("T101", f"/{name}", "expected this header")
     nowhere = len(names)  # the place of the null that stands behind the last header
     return _Layout(
-        label_of=itemgetter(*(places.get(name, nowhere) for name in _LABEL_NAMES)),
+        label_of=itemgetter(*(places.get(name, nowhere) for name in LABEL_NAMES)),
         own_of=itemgetter(*(places.get(name, nowhere) for name in _OWN_NAMES)),
         places=places,
         ticket=tuple(places.values()),

@@ -75,6 +75,25 @@ class Tickets(msgspec.Struct, gc=False):
             return self.subjects
         return [subject or own for subject, own in zip(self.subjects, self.ids, strict=True)]
 
+    def at(self, places: Sequence[int]) -> Tickets:
+        """The tickets at these places only. Shapes: places rise, each once."""
+        if len(places) == len(self):
+            return self
+
+        def some(column: list[Any]) -> list[Any]:
+            if not any(column):  # all alike: empty
+                return column[: len(places)]
+            return list(map(column.__getitem__, places))
+
+        return Tickets(
+            labels=self.labels,
+            numbers=self.numbers[places],
+            times_ms=self.times_ms[places],
+            recorded_ms=self.recorded_ms[places],
+            expiry_ms=self.expiry_ms[places],
+            **{name: some(getattr(self, name)) for name in _LISTS},
+        )
+
     def put(self, found: Mapping[int, Ticket | None]) -> None:
         """Set the tickets at some places, or that there is none."""
         numbers = {label: number for number, label in enumerate(self.labels)}
@@ -144,7 +163,7 @@ def join(parts: Sequence[Tickets], places: Sequence[Sequence[int]]) -> Tickets:
 
     def lists(name: str) -> list[Any]:
         whole = list(chain.from_iterable(getattr(part, name) for part in parts))
-        return list(map(whole.__getitem__, order))
+        return list(map(whole.__getitem__, order)) if any(whole) else whole
 
     return Tickets(
         labels=labels,

@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
@@ -15,10 +15,12 @@ import pytest
 import structlog
 from hypothesis import settings as hypothesis_settings
 
+from connectors.native.level import Wish, find_fault
 from tests.services import (
     ANY_KAFKA,
     REAL_KAFKA,
     REQUIRE_KAFKA,
+    REQUIRE_NATIVE,
     Breakable,
     ClickHouseService,
     KafkaService,
@@ -113,6 +115,18 @@ def kafka(request: pytest.FixtureRequest) -> KafkaService:
     service = request.getfixturevalue(request.param)
     assert isinstance(service, KafkaService)
     return service
+
+
+@pytest.fixture(params=["pure", "native"])
+def level(request: pytest.FixtureRequest) -> Wish:
+    """Each level in turn: what holds for one holds for both."""
+    if request.param == "native":
+        fault = find_fault()
+        if fault is not None and os.environ.get(REQUIRE_NATIVE) == "1":
+            pytest.fail(f"{REQUIRE_NATIVE}=1, and {fault}", pytrace=False)
+        if fault is not None:
+            _skip("the native library", f"{fault}: run `just native`")
+    return cast("Wish", request.param)
 
 
 @pytest.fixture

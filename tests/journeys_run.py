@@ -64,7 +64,9 @@ class JourneyRun(MemoryRun):
         saved = [follower.dump() for follower in self.followers]
         for number, block in enumerate(blocks, 1):
             lane = block.lane
-            accepted = gates[lane].pass_block(checker.check(block)).accepted
+            outputs = gates[lane].pass_block(checker.check(block))
+            self._keep(outputs)
+            accepted = outputs.accepted
             if accepted is None:
                 continue
             self._keep_followed(self.followers[lane].follow(accepted))

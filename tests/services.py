@@ -24,6 +24,7 @@ from tests.services_kafka import KafkaNode, maven_absence
 FORCE_KAFKA: Final = "TEST_AIRSIDE_KAFKA"
 FORCE_CLICKHOUSE: Final = "TEST_AIRSIDE_CLICKHOUSE"
 REQUIRE_KAFKA: Final = "CI_REQUIRE_KAFKA"
+REQUIRE_NATIVE: Final = "CI_REQUIRE_NATIVE"
 
 
 class Kind(StrEnum):

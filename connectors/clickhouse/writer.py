@@ -20,7 +20,7 @@ from connectors.clickhouse.client import WORLD_ERRORS, is_passing, write_error
 from connectors.clickhouse.tables import TABLES, Table
 from connectors.crash import crash_point
 from connectors.metrics import ROWS, WRITE
-from schemas.blocks import Rows
+from schemas.blocks import Coded, Rows
 
 _log = structlog.get_logger(__name__)
 
@@ -139,14 +139,14 @@ def to_batch(rows: Rows, table: Table) -> pa.RecordBatch:
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, Coded):
+        return _column(values.words, kind).take(pa.array(values.codes))
     if isinstance(values, np.ndarray) and values.ndim == 2:  # noqa: PLR2004 - rows and buckets
         offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
         flat = pa.array(values.reshape(-1).astype(np.uint64))
         return pa.ListArray.from_arrays(pa.array(offsets), flat)
-    if pa.types.is_temporal(kind) and not isinstance(values, np.ndarray):
-        values = np.array(values, np.int32 if pa.types.is_date32(kind) else np.int64)
     if pa.types.is_temporal(kind):
-        return pa.array(values).cast(kind)
+        values = np.asarray(values, np.int32 if pa.types.is_date32(kind) else np.int64)
     if isinstance(values, np.ndarray):
         return pa.array(values).cast(kind)
     return pa.array(values, kind)

@@ -15,11 +15,11 @@ from confluent_kafka.admin import AdminClient
 from schemas.errors import ConfigError, TransientError
 
 _log = structlog.get_logger(__name__)
-_QUIET: Final = logging.getLogger("airside.librdkafka")
+QUIET: Final = logging.getLogger("airside.librdkafka")
 # librdkafka writes to standard error by itself unless it is given a logger. It repeats what the
 # callbacks already tell us, so this logger has no handler.
-_QUIET.addHandler(logging.NullHandler())
-_QUIET.propagate = False
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
 
 _ATTEMPT_S: Final = 5.0
 _SHORT: Final = 3
@@ -61,7 +61,7 @@ def client_config(bootstrap_servers: str, extra: Mapping[str, str]) -> dict[str,
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": 2_000,
         "log_level": 4,
-        "logger": _QUIET,
+        "logger": QUIET,
         **extra,
     }
 
@@ -70,7 +70,7 @@ def client_config(bootstrap_servers: str, extra: Mapping[str, str]) -> dict[str,
 def _check_extra(options: tuple[tuple[str, str], ...]) -> None:
     """Make a client of each kind that connects to nothing: librdkafka checks options then."""
     extra = {name: value for name, value in options if name != "bootstrap.servers"}
-    quiet = {"logger": _QUIET, "log_level": 0}
+    quiet = {"logger": QUIET, "log_level": 0}
     try:
         Producer({**quiet, "enable.idempotence": True, "acks": "all", **extra})
         Consumer({**quiet, "group.id": "airside", **extra}).close()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
-
-from confluent_kafka import Message
+from typing import Any, cast
 
 from schemas.blocks import RawBlock
 from schemas.ticket import Header
@@ -13,7 +11,7 @@ from schemas.ticket_reader import UNREADABLE
 
 
 def to_blocks(
-    messages: list[Message],
+    messages: list[Any],
     *,
     lane: int,
     order: Sequence[str],
@@ -22,8 +20,9 @@ def to_blocks(
     unread: bool,
 ) -> list[RawBlock]:
     """One block for each topic, in the given order of topics; order within a partition is kept."""
-    topics = list(map(Message.topic, messages))
-    groups: dict[str, list[Message]] = {}
+    # All messages of a lane are of one class: the client's own, or copies of them.
+    topics = list(map(type(messages[0]).topic, messages))
+    groups: dict[str, list[Any]] = {}
     if len(set(topics)) == 1:
         groups[topics[0] or ""] = messages
     else:
@@ -44,7 +43,7 @@ def to_blocks(
 
 
 def to_block(
-    messages: list[Message],
+    messages: list[Any],
     *,
     lane: int,
     topic: str,
@@ -52,7 +51,8 @@ def to_block(
     quiet: tuple[tuple[str, int], ...],
     unread: bool,
 ) -> RawBlock:
-    """One block of messages of one topic, in their order."""
+    """One block of messages of one topic, in their order; there is at least one."""
+    kind = type(messages[0])
     return RawBlock(
         lane=lane,
         topic=topic,
@@ -60,15 +60,15 @@ def to_block(
         partitions=[message.partition() or 0 for message in messages],
         offsets=[message.offset() or 0 for message in messages],
         timestamps=[message.timestamp()[1] for message in messages],
-        keys=list(map(Message.key, messages)),
-        headers=_headers(messages),
-        values=list(map(Message.value, messages)),
+        keys=list(map(kind.key, messages)),
+        headers=read_headers(messages),
+        values=list(map(kind.value, messages)),
         quiet=quiet,
         unread=unread,
     )
 
 
-def _headers(messages: list[Message]) -> list[list[Header] | None]:
+def read_headers(messages: list[Any]) -> list[list[Header] | None]:
     """Read all headers in one C loop; a message whose header names are not UTF-8 is marked.
 
     For such a name the client leaves a hole in the list that it returns, and an error that only
@@ -76,7 +76,7 @@ def _headers(messages: list[Message]) -> list[list[Header] | None]:
     ends the process. So each message is asked once, here, and never again.
     """
     found: list[list[Header] | None] = []
-    asked = map(Message.headers, messages)
+    asked = map(type(messages[0]).headers, messages)
     while True:
         try:
             # Consumed headers are always a list, with bytes or null for each name.

@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from bytewax.inputs import StatefulSourcePartition
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, read_metadata
-from connectors.kafka.columns import to_blocks
+from connectors.kafka.intake import Failure, Fetched, Messages, open_intake
 from connectors.kafka.lane_state import (
     Place,
     check_partitions,
@@ -63,7 +56,9 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._lane = lane
         self._reach = Reach(read_state(resume, lane))
         self._outage = Outage(f"lane {lane}")
-        self._consumer = Consumer({**source.config, "error_cb": self._outage})
+        config = {**source.config, "error_cb": self._outage}
+        self._intake = open_intake(config, source.level)
+        self._consumer = self._intake.consumer
         self._paused: set[Place] = set()
         self._assigned: set[Place] = set()
         self._looked_s = 0.0
@@ -78,7 +73,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
                 source.order_folder / f"{lane_key(lane)}.jsonl", self._reach.offsets
             )
         self._resumption: Resumption | None = self._plan_resumption()
-        self._backlog: list[Message] = []
+        self._backlog: list[Any] = []
         self._goals = self._table_ends()
         self._moved_s = source.clock.steady_s()
         if self._resumption is None:
@@ -150,7 +145,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         ]
         self._assigned.update((part.topic, part.partition) for part in parts)
         if parts:
-            self._consumer.incremental_assign(parts)
+            self._intake.assign(parts)
 
     def _table_ends(self) -> dict[Place, int]:
         ends = {}
@@ -173,7 +168,12 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._check_resumed(streams)
         self._set_paused(set())
         self._assign(streams)
-        _log.info("lane_loaded", lane=self._lane, partitions=len(self._places))
+        _log.info(
+            "lane_loaded",
+            lane=self._lane,
+            partitions=len(self._places),
+            level=self._source.level.name,
+        )
 
     def _check_resumed(self, places: Iterable[Place]) -> None:
         """Some brokers wait for ever at an offset that they never had; an empty topic shows it."""
@@ -198,26 +198,25 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         if source.stop():
             crash_point("draining")
             raise StopIteration
-        messages = self._consumer.consume(source.block_messages_max, 0)
-        if messages:
+        fetched = self._intake.read(source.block_messages_max)
+        if len(fetched) or fetched.failures:
             crash_point("loading" if self._loading else "after_read")
         now_s = source.clock.steady_s()
-        good = [message for message in messages if message.error() is None]
         if self._resumption is not None:
-            blocks = self._give_again(self._resumption, good, now_s)
+            blocks = self._give_again(self._resumption, fetched.messages(), now_s)
         else:
-            blocks = self._give_new(good, now_s)
-        if len(good) < len(messages):
+            blocks = self._give_new(fetched, now_s)
+        for failure in fetched.failures:
             # After the messages: an end that was reported behind some of them is still one.
-            self._note_errors(messages, now_s)
-        self._idle = not messages and not blocks
+            self._note(failure, now_s)
+        self._idle = not (len(fetched) or fetched.failures or blocks)
         if now_s - self._looked_s >= _LOOK_EVERY_S:
             self._looked_s = now_s
             self._look_around(now_s)
         return [(lane_key(self._lane), block) for block in blocks]
 
     def _give_again(
-        self, resumption: Resumption, messages: list[Message], now_s: float
+        self, resumption: Resumption, messages: list[Any], now_s: float
     ) -> list[RawBlock]:
         """Table rows of before, or one block of the epoch in doubt; at its end, go on."""
         received_ms = self._source.clock.now_ms()
@@ -236,37 +235,31 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._start_tables()
         return blocks
 
-    def _give_new(self, messages: list[Message], now_s: float) -> list[RawBlock]:
+    def _give_new(self, fetched: Fetched, now_s: float) -> list[RawBlock]:
         """What was read, after what was held back; streams wait for the tables."""
         if self._backlog:
             waits = self._source.streams if self._loading else ()
-            messages = self._backlog + messages
+            messages = self._backlog + fetched.messages()
             ready = [message for message in messages if message.topic() not in waits]
             limit = self._source.block_messages_max
             self._backlog = [message for message in messages if message.topic() in waits]
             self._backlog += ready[limit:]
-            messages = ready[:limit]
-        if not messages:
+            fetched = Messages(ready[:limit], fetched.failures)
+        if not len(fetched):
             return []
-        blocks = self._take(messages, now_s)
+        blocks = self._take(fetched, now_s)
         for block in blocks:
             if self._order:
                 self._order.note(block)
             self._reach.note_block(block, now_s)
         return blocks
 
-    def _note_errors(self, messages: list[Message], now_s: float) -> None:
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                self._note(message, error, now_s)
-
-    def _note(self, message: Message, error: KafkaError, now_s: float) -> None:
-        place = (message.topic() or "", message.partition() or 0)
+    def _note(self, failure: Failure, now_s: float) -> None:
+        place, offset, error = failure
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library's name
             if self._resumption is not None:
-                self._resumption.note_end(place, message.offset() or 0)
-            self._reach.note_end(place, message.offset() or 0, now_s)
+                self._resumption.note_end(place, offset)
+            self._reach.note_end(place, offset, now_s)
             return
         if error.code() in _RETENTION:
             raise offset_gone(place, self._reach.next_of(place))
@@ -274,15 +267,14 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             raise unreadable_partition(place, error.name())
         _log.warning("kafka_read_failed", lane=self._lane, error=error.name())
 
-    def _take(self, messages: list[Message], now_s: float) -> list[RawBlock]:
+    def _take(self, fetched: Fetched, now_s: float) -> list[RawBlock]:
         self._outage.seen()
         self._moved_s = now_s
         quiet = self._reach.quiet(now_s, self._source.quiet_s)
         if self._backlog:
             held = {(message.topic(), message.partition()) for message in self._backlog}
             quiet = tuple(place for place in quiet if place not in held)
-        return to_blocks(
-            messages,
+        return fetched.blocks(
             lane=self._lane,
             order=(*self._source.tables, *self._source.streams),
             received_ms=self._source.clock.now_ms(),
@@ -365,6 +357,6 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def close(self) -> None:
         """Let the broker and the threads go."""
         self._scout.stop()
-        self._consumer.close()
+        self._intake.close()
         if self._order:
             self._order.close()

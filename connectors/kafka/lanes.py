@@ -16,6 +16,7 @@ from connectors.clock import Clock
 from connectors.kafka.client import client_config
 from connectors.kafka.lane import LanePartition
 from connectors.lane_sink import lane_key
+from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
 from schemas.blocks import RawBlock
 
@@ -29,6 +30,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     beginning at every start; both are then read on together. `shared` names those tables that
     every lane reads whole, all partitions of them. `stop` ends the stream when it
     says so: the lane stops reading and the epoch is closed.
+    `level` is who reads: Python alone, or the native library; what is given is the same.
     Delivery: each offset once from the resumed offset on. With `order_folder`, what was given
     after that offset before a crash is given again in the same blocks, and tables are until then
     what they were, so that a repeated epoch has the same outcome.
@@ -55,6 +57,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         ahead_s_max: float = 300.0,
         discover_s: float = 30.0,
         connect_tries: int = 5,
+        level: Wish = "auto",
         extra: Mapping[str, str] | None = None,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
@@ -72,6 +75,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         self.ahead_ms_max = int(ahead_s_max * 1_000)
         self.discover_s = discover_s
         self.connect_tries = connect_tries
+        self.level = choose_level(level)
         self.config = {
             **client_config(bootstrap_servers, extra or {}),
             "group.id": "airside",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from confluent_kafka import Message
 
 from connectors.kafka.columns import to_block, to_blocks
 from connectors.kafka.lane_state import Place, offset_gone
@@ -45,7 +44,7 @@ class Resumption:
         self._pending = pending
         self._ends: dict[Place, int] = {}
         self._moved_s = now_s
-        self.held: dict[Place, deque[Message]] = {}
+        self.held: dict[Place, deque[Any]] = {}
 
     @property
     def loads_tables(self) -> bool:
@@ -73,9 +72,9 @@ class Resumption:
         if offset >= self._left.get(place, 0):
             self._left.pop(place, None)
 
-    def take(self, messages: list[Message], *, received_ms: int, now_s: float) -> list[RawBlock]:
+    def take(self, messages: list[Any], *, received_ms: int, now_s: float) -> list[RawBlock]:
         """Take what was read; gives table rows of before as blocks, the others are held."""
-        again: list[Message] = []
+        again: list[Any] = []
         if messages:
             self._moved_s = now_s
         for message in messages:
@@ -132,7 +131,7 @@ class Resumption:
             return True
         return self._ends.get((topic, run.partition), 0) > run.last
 
-    def _pull(self, topic: str, run: Run) -> Iterable[Message]:
+    def _pull(self, topic: str, run: Run) -> Iterable[Any]:
         held = self.held.get((topic, run.partition), deque())
         while held and (held[0].offset() or 0) <= run.last:
             yield held.popleft()

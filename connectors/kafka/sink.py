@@ -9,15 +9,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from bytewax.outputs import StatefulSinkPartition
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message
 
 from connectors.kafka.client import Outage, client_config
+from connectors.kafka.outlet import open_outlet
 from connectors.lane_sink import LaneSink
 from connectors.metrics import EPOCHS, PUBLISHED
+from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
 from schemas.blocks import OutRecord
 from schemas.errors import PermanentError
@@ -43,10 +45,12 @@ class RecordSink(LaneSink[list[OutRecord]]):
         own: Sequence[int] | None = None,
         delivery_s_max: float = 120.0,
         queue_messages_max: int = 50_000,
+        level: Wish = "auto",
         linger_ms: float = 5,
         extra: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(lanes=lanes, own=own)
+        self.level = choose_level(level)
         self.delivery_s_max = delivery_s_max
         self.config = {
             **client_config(bootstrap_servers, extra or {}),
@@ -75,9 +79,10 @@ class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
         self._failed: KafkaError | None = None
         self._failed_topic = ""
         self._outage = Outage(f"producer {lane}")
-        self._producer = Producer(
-            {**sink.config, "error_cb": self._outage, "on_delivery": self._on_delivery}
+        self._outlet = open_outlet(
+            {**sink.config, "error_cb": self._outage, "on_delivery": self._on_delivery}, sink.level
         )
+        self._producer = self._outlet.producer
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._failed is None:
@@ -90,32 +95,29 @@ class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
         """Hand records to the producer; waits, with a bound, while its queue is full."""
         counts: Counter[str] = Counter()
         for records in items:
-            for record in records:
-                self._produce(record)
-                counts[record.topic] += 1
+            self._produce(records)
+            counts.update(record.topic for record in records)
         self._producer.poll(0)
         self._raise_if_failed()
         for topic, count in counts.items():
             PUBLISHED.labels(topic).inc(count)
 
-    def _produce(self, record: OutRecord) -> None:
-        headers: Any = record.headers
-        deadline_s = time.monotonic() + self._delivery_s_max
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic, value=record.value, key=record.key, headers=headers
-                )
-            except BufferError:
-                self._producer.poll(_POLL_S)
-                self._raise_if_failed()
-                if time.monotonic() > deadline_s:
-                    raise self._error("queue", "no room in time") from None
-            except KafkaException as err:
-                # Refused before it was sent, for one because it is too large.
-                raise self._error(record.topic, f"Kafka error {err.args[0].name()}") from None
-            else:
+    def _produce(self, records: list[OutRecord]) -> None:
+        place, before = 0, -1
+        deadline_s = 0.0
+        while place < len(records):
+            place, error = self._outlet.put(records, place)
+            if error is None:
                 return
+            if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - its name
+                # Refused before it was sent, for one because it is too large.
+                raise self._error(records[place].topic, f"Kafka error {error.name()}")
+            if place > before:
+                before, deadline_s = place, time.monotonic() + self._delivery_s_max
+            self._producer.poll(_POLL_S)
+            self._raise_if_failed()
+            if time.monotonic() > deadline_s:
+                raise self._error("queue", "no room in time")
 
     @tells("publish_records")
     def snapshot(self) -> None:
@@ -132,6 +134,10 @@ class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
         self._producer.flush(5.0)
 
     def _raise_if_failed(self) -> None:
+        found = self._outlet.failure()
+        if found is not None and self._failed is None:
+            self._failed_topic, self._failed = found
+            _log.error("delivery_failed", topic=self._failed_topic, error=self._failed.name())
         if self._failed is not None:
             raise self._error(self._failed_topic, f"Kafka error {self._failed.name()}")
 

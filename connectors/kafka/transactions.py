@@ -17,12 +17,14 @@ from typing import Any, Final
 
 import structlog
 from bytewax.outputs import StatefulSinkPartition
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config
+from connectors.kafka.outlet import open_outlet
 from connectors.lane_sink import LaneSink, lane_key
 from connectors.metrics import EPOCHS, PUBLISHED
+from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
 from schemas.blocks import OutRecord
 from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
@@ -74,9 +76,11 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
         timeout_s: float = 900.0,
         step_s_max: float = 120.0,
         queue_messages_max: int = 50_000,
+        level: Wish = "auto",
         extra: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(lanes=lanes, own=own)
+        self.level = choose_level(level)
         self.application = application
         self.sources = tuple(sources)
         self.timeout_s = timeout_s
@@ -111,9 +115,10 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         self._step_s_max = sink.step_s_max
         self._ends_s = float("inf")
         self._outage = Outage(f"producer {lane}")
-        self._producer = Producer(
-            {**sink.config, "transactional.id": name, "error_cb": self._outage}
+        self._outlet = open_outlet(
+            {**sink.config, "transactional.id": name, "error_cb": self._outage}, sink.level
         )
+        self._producer = self._outlet.producer
         self._reader = Consumer({**sink.shared, "group.id": name, "enable.auto.commit": False})
         # First fence, then read: after fencing nobody else can move the watermark.
         self._call("open", self._producer.init_transactions)
@@ -142,13 +147,12 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         """Take records into the open transaction; those that were committed before are dropped."""
         counts: Counter[str] = Counter()
         for records in items:
-            for record in records:
-                if self._is_new(record):
-                    self._begin()
-                    self._taken.append(record)
-                    if not self._spoilt:
-                        self._produce(record)
-                    counts[record.topic] += 1
+            new = [record for record in records if self._is_new(record)]
+            if new:
+                self._begin()
+                self._taken += new
+                self._produce(new)
+                counts.update(record.topic for record in new)
         self._producer.poll(0)
         for topic, count in counts.items():
             PUBLISHED.labels(topic).inc(count)
@@ -166,26 +170,25 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
             self._call("begin", lambda _: self._producer.begin_transaction())
             self._open = True
 
-    def _produce(self, record: OutRecord) -> None:
-        headers: Any = record.headers
-        deadline_s = min(time.monotonic() + self._step_s_max, self._ends_s)
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic, value=record.value, key=record.key, headers=headers
-                )
-            except BufferError:
-                self._producer.poll(_POLL_S)
-                if time.monotonic() > deadline_s:
-                    raise self._late("write", "no room in its queue") from None
-            except KafkaException as err:
-                if err.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - its name
-                    raise self._refused("write", err.args[0]) from None
+    def _produce(self, records: list[OutRecord]) -> None:
+        place, before = 0, -1
+        deadline_s = 0.0
+        while not self._spoilt and place < len(records):
+            place, error = self._outlet.put(records, place)
+            if error is None:
+                return
+            if error.code() == KafkaError._STATE:  # noqa: SLF001 - its name
                 # The transaction has failed already: it is aborted and repeated at its end.
                 self._spoilt = True
                 return
-            else:
-                return
+            if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - its name
+                raise self._refused("write", error)
+            if place > before:
+                before = place
+                deadline_s = min(time.monotonic() + self._step_s_max, self._ends_s)
+            self._producer.poll(_POLL_S)
+            if time.monotonic() > deadline_s:
+                raise self._late("write", "no room in its queue")
 
     @tells("publish_records")
     def snapshot(self) -> None:
@@ -231,8 +234,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         self._call("abort", self._producer.abort_transaction)
         self._call("begin", lambda _: self._producer.begin_transaction())
         self._spoilt = False
-        for record in self._taken:
-            self._produce(record)
+        self._produce(self._taken)
 
     def close(self) -> None:
         """Give up an open transaction; its epoch is repeated at the next start."""

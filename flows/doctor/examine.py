@@ -10,6 +10,7 @@ from flows.catalog import FLOWS
 from flows.doctor import (
     check_clickhouse,
     check_kafka,
+    check_level,
     check_machine,
     check_setup,
     check_software,
@@ -26,6 +27,7 @@ from schemas.topics_catalog import load_topics
 NAMES: Final = (
     *check_software.NAMES,
     *check_setup.NAMES,
+    *check_level.NAMES,
     *check_machine.NAMES,
     *check_kafka.NAMES,
     *check_clickhouse.NAMES,
@@ -61,6 +63,7 @@ def _look_around(
     kafka, facts = check_kafka.check_kafka(settings, wanted_topics(flow, policy), clock)
     brokers = facts.cluster.brokers if facts else 1
     return [
+        *check_level.check_level(settings),
         *check_machine.check_machine(settings, brokers=brokers),
         *kafka,
         *check_clickhouse.check_clickhouse(settings, clock),

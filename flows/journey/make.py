@@ -20,7 +20,8 @@ def rules_of(settings: Settings) -> JourneyRules:
     part = settings.journey
     return JourneyRules(
         timeout_ms=int(part.timeout_s * 1_000),
-        forget_ms=int(part.forget_s * 1_000),
+        # An event may be so late that it came before the silence ended.
+        forget_ms=int((part.forget_s + settings.time.lateness_s_max) * 1_000),
         tombstone_ms=int(part.tombstone_s * 1_000),
         lateness_ms=int(settings.time.lateness_s_max * 1_000),
         journeys_max=part.journeys_max,

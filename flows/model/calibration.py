@@ -39,9 +39,9 @@ class Calibration:
         alarmed = False
         values = np.clip(np.asarray(predicted, dtype=np.float64), 1e-6, 1.0 - 1e-6)
         place = np.minimum((values * BINS).astype(np.int64), BINS - 1)
-        np.add.at(self._bins, (0, place), 1.0)
-        np.add.at(self._bins, (1, place), values)
-        np.add.at(self._bins, (2, place), np.asarray(responded, dtype=np.float64))
+        np.add.at(self._bins[0], place, 1.0)
+        np.add.at(self._bins[1], place, values)
+        np.add.at(self._bins[2], place, np.asarray(responded, dtype=np.float64))
         for chance, answered in zip(values.tolist(), np.asarray(responded).tolist(), strict=True):
             self.log_loss.update(answered, chance)
             self.roc_auc.update(answered, chance)

@@ -45,13 +45,13 @@ class DeliveryTimeClassifier(base.Classifier):
     def _multiclass(self) -> bool:
         return False
 
-    def learn_one(self, x: Mapping[Hashable, Any], y: Any) -> None:
+    def learn_one(self, x: dict[Hashable, Any], y: Any) -> None:
         """Take in one outcome."""
         self._labels[bool(y)] = y
         user, slot = self._read(x)
         self.model.learn([user], np.array([slot]), np.array([bool(y)]))
 
-    def predict_proba_one(self, x: Mapping[Hashable, Any]) -> dict[Any, float]:
+    def predict_proba_one(self, x: dict[Hashable, Any], **_kwargs: Any) -> dict[Any, float]:
         """Probability of each outcome. State: reads only."""
         user, slot = self._read(x)
         chance = float(self.model.predict([user])[0, slot])

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
+import numpy as np
+
+from flows.steps.write_facts import Accepted
 from schemas.blocks import AcceptedBlock, CheckedBlock, Notice, RawBlock
+from schemas.events import COLUMNS
+from schemas.hops import clock_went_back, parse_hops
 from schemas.tickets import NO_TIME
 
 T = TypeVar("T")
+_columns_of = attrgetter(*COLUMNS)
 
 PROFILE_TOPIC: Final = "ntf.profiles.v1"
 ERASURE_TOPIC: Final = "airside.erasure.v1"
@@ -99,6 +107,42 @@ def accepted_block(
         zones=[zones.get(place, "") for place in places],
         bodies=take(block.bodies),
     )
+
+
+def accepted_events(block: CheckedBlock, places: Sequence[int]) -> Accepted:
+    """The events at these places by column, as far as a block alone tells of them.
+
+    Shapes: places rise; every one has a ticket and a body.
+    """
+    raw = block.raw
+    take = columns_at(places, len(raw.offsets))
+    tickets = block.tickets.at(places)
+    columns = zip(*map(_columns_of, take(block.bodies)), strict=True)
+    bodies = dict(zip(COLUMNS, columns, strict=True)) if places else dict.fromkeys(COLUMNS, ())
+    nothing = np.zeros(len(places), np.bool_)
+    back = nothing
+    if any(tickets.hops):
+        back = np.array([went_back(text) for text in tickets.hops], np.bool_)
+    return Accepted(
+        topic=raw.topic,
+        tickets=tickets,
+        partitions=np.array(take(raw.partitions), np.int64),
+        offsets=np.array(take(raw.offsets), np.int64),
+        recorded_ms=np.array(take(raw.timestamps), np.int64),
+        keys=take(raw.keys),
+        values=take(raw.values),
+        bodies=bodies,
+        zones=[""] * len(places),
+        unknown=nothing,
+        back=back,
+    )
+
+
+@lru_cache(maxsize=8_192)
+def went_back(text: str) -> bool:
+    """Tell whether a history says that a clock went back."""
+    hops = parse_hops(text) if text else []
+    return isinstance(hops, list) and clock_went_back(hops)
 
 
 def columns_at(places: Sequence[int], size: int) -> Callable[[Sequence[T]], list[T]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import compress
-from operator import call, ne
+from operator import attrgetter, call, ne
 from typing import Any, Final
 from zoneinfo import available_timezones
 
@@ -24,6 +24,9 @@ from schemas.topics_catalog import Topic
 
 LATEST_MS: Final = 4_102_444_800_000
 """2100-01-01: ClickHouse's DateTime ends in 2106."""
+
+_journey_of: Final = attrgetter("journey_id")
+_subject_of: Final = attrgetter("subject")
 
 _TOO_DEEP: Final = Refusal("T303", "", f"expected at most {NESTING_MAX} levels of nesting")
 
@@ -219,15 +222,17 @@ def _has_zone(kind: EventType) -> bool:
 
 def _compare_all(block: CheckedBlock, zoned: Sequence[bool]) -> None:
     """Compare the bodies with their tickets; only those that may differ one by one."""
-    tickets = block.tickets
-    suspects = set()
-    for place, (body, journey, subject) in enumerate(
-        zip(block.bodies, tickets.correlations, tickets.subjects, strict=True)
-    ):
-        if body is not None and (
-            body.journey_id != journey or (body.subject != subject and body.subject is not None)
-        ):
-            suspects.add(place)
+    tickets, bodies = block.tickets, block.bodies
+    journeys, subjects = tickets.correlations, tickets.subjects
+    places: Sequence[int] = range(len(bodies))
+    if block.refusals:
+        places = [place for place, body in enumerate(bodies) if body is not None]
+        take: Any = [bodies, journeys, subjects]
+        bodies, journeys, subjects = ([part[place] for place in places] for part in take)
+    suspects = set(compress(places, map(ne, map(_journey_of, bodies), journeys)))
+    stated = list(map(_subject_of, bodies))
+    if stated.count(None) < len(stated):
+        suspects.update(compress(places, map(ne, stated, subjects)))
     if any(zoned):
         suspects.update(np.flatnonzero(np.array([*zoned, False])[tickets.numbers]).tolist())
     for place in sorted(suspects):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +13,11 @@ import numpy as np
 
 _BUCKET_MS: Final = 600_000
 _MASK: Final = (1 << 64) - 1
+
+
+def salt_of(source: int) -> int:
+    """What is added to the hash of an id, so that equal ids of two sources are two events."""
+    return source * 0x9E3779B97F4A7C15 & _MASK
 
 
 class Sight(Enum):
@@ -43,7 +50,11 @@ class Memory(msgspec.Struct):
         Shapes: `event` and `content` are 64-bit hashes of the id and of everything that must not
         change; `source` is the 64-bit hash of the source; `purpose` a small number.
         """
-        key = (event + source * 0x9E3779B97F4A7C15) & _MASK
+        key = (event + salt_of(source)) & _MASK
+        return self.see_key(key, event=event, content=content, purpose=purpose, now_ms=now_ms)
+
+    def see_key(self, key: int, *, event: int, content: int, purpose: int, now_ms: int) -> Sight:
+        """The same by the key of an event: its hash, and its source's salt on top."""
         known = self.contents.get(key)
         if known is not None and now_ms - known[1] <= self.ttl_ms:
             return Sight.REPEAT if known[0] == content else Sight.CONFLICT
@@ -54,6 +65,23 @@ class Memory(msgspec.Struct):
         self.contents[key] = (content, at_ms)
         self.purposes[event] = (purpose, at_ms, key)
         self.buckets.setdefault(at_ms // _BUCKET_MS, []).append((key, event))
+
+    def remember_all(
+        self,
+        *,
+        keys: Sequence[int],
+        events: Sequence[int],
+        contents: Sequence[int],
+        purposes: Sequence[int],
+        at_ms: Sequence[int],
+    ) -> None:
+        """Remember events that were never seen, in their order. Shapes: columns as of `see`."""
+        self.contents.update(zip(keys, zip(contents, at_ms, strict=True), strict=True))
+        self.purposes.update(zip(events, zip(purposes, at_ms, keys, strict=True), strict=True))
+        pairs = zip(keys, events, strict=True)
+        buckets = [now_ms // _BUCKET_MS for now_ms in at_ms]
+        for bucket, run in groupby(zip(buckets, pairs, strict=True), itemgetter(0)):
+            self.buckets.setdefault(bucket, []).extend(map(itemgetter(1), run))
 
     def purpose_of(self, event: int, *, now_ms: int) -> int | None:
         """The purpose of a remembered event, by the hash of its id."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
+
+from schemas.tickets import Numbers
 
 _INTERNED_MAX = 4_096
 _HOUR_MS = 3_600_000
@@ -71,3 +75,19 @@ def hour_of_week(zone: str, at_ms: int) -> int:
     """
     local = at_ms / _HOUR_MS + _offset_hours(zone, at_ms // 1_000 // _QUARTER_S)
     return int(local + _MONDAY_OFFSET_HOURS) % _HOURS_A_WEEK
+
+
+def hours_of_week(zones: Sequence[str], times_ms: Numbers, *, unknown: int) -> Numbers:
+    """The local hour of each moment in its zone; `unknown` where the zone is empty."""
+    numbers = {zone: number for number, zone in enumerate(dict.fromkeys(zones))}
+    codes = np.fromiter(map(numbers.__getitem__, zones), np.int64, len(zones))
+    hours: Numbers = np.full(len(zones), unknown, np.int64)
+    for zone, number in numbers.items():
+        if zone:
+            mine = codes == number
+            times = times_ms[mine]
+            quarters, back = np.unique(times // 1_000 // _QUARTER_S, return_inverse=True)
+            offsets = np.array([_offset_hours(zone, quarter) for quarter in quarters.tolist()])
+            local = times / _HOUR_MS + offsets[back]
+            hours[mine] = (local + _MONDAY_OFFSET_HOURS).astype(np.int64) % _HOURS_A_WEEK
+    return hours

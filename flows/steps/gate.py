@@ -7,40 +7,33 @@ purpose limitation, consent, duplicates. What comes out is complete: records and
 from __future__ import annotations
 
 from collections import Counter
-from operator import attrgetter
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
+import numpy as np
 
-from flows.steps.accept import PROFILE_TOPIC, to_follow
+from flows.steps.accept import PROFILE_TOPIC, accepted_events, to_follow
 from flows.steps.close_cells import ClosedCells
 from flows.steps.count_fates import RUN, Ledger, Tally
-from flows.steps.deduplicate import Memory, Sight
-from flows.steps.enrich import ProfileTable
+from flows.steps.deduplicate import Memory
+from flows.steps.enrich import Profile, ProfileTable
+from flows.steps.judge import Judge
 from flows.steps.limit import LimitRules, QuarantineLimit
 from flows.steps.publish import STAGE, Publisher
 from flows.steps.roll_up import Rollup
 from flows.steps.upgrade import STATE_VERSION, read_state
 from flows.steps.write_facts import Accepted, Refused, fact_rows, quarantine_rows
-from schemas.blocks import CheckedBlock, Origin, Outputs, OutRecord, RawBlock, Rows
+from schemas.blocks import CheckedBlock, Origin, Outputs, RawBlock, Rows
 from schemas.codes import Door
-from schemas.events import COLUMNS
 from schemas.fates import Refusal
-from schemas.hops import REPLAY_STAGE, clock_went_back, parse_hops
 from schemas.policy import RANK_OF_A_PERSON, Policy
-from schemas.rollup import MINUTE_MS, Dimensions, bucket_of
-from schemas.ticket import Ticket, hash64
+from schemas.rollup import MINUTE_MS, Dimensions, buckets_of
+from schemas.ticket import Ticket
 
 PROFILE_TYPE: Final = "ntf.profile.updated.v1"
 REFUSED_PROFILES_MAX: Final = 100_000
 """Profiles that the gate refused and that a re-read must not hold; the oldest go first."""
-
-_columns_of = attrgetter(*COLUMNS)
-_CAMPAIGN: Final = COLUMNS.index("campaign")
-_CHANNEL: Final = COLUMNS.index("channel")
-_ARM: Final = COLUMNS.index("arm")
-_CURRENCY: Final = COLUMNS.index("currency")
-_AMOUNT: Final = COLUMNS.index("amount_minor")
 
 
 class GateRules(msgspec.Struct, frozen=True):
@@ -71,23 +64,30 @@ class LaneGate:
         self._rules = rules
         self._followed = followed
         self._publisher = publisher
-        self._purposes = {name: number for number, name in enumerate(rules.policy.purposes)}
-        self._names = list(self._purposes)
         self.profiles = ProfileTable()
-        self.memory = Memory(rules.duplicate_ms_max, rules.duplicates_max)
+        self._judge = Judge(
+            rules.policy,
+            self.profiles,
+            Memory(rules.duplicate_ms_max, rules.duplicates_max),
+            lateness_ms_max=rules.lateness_ms_max,
+            gate=(STAGE, publisher.node),
+        )
         self.rollup = Rollup(rules.rollup_cells_max)
         self.ledger = Ledger()
         self.limit = QuarantineLimit(rules.limit)
         self.closed = ClosedCells()
-        self._newest: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], int] = {}
-        self._floor_minute = 0
         self._refused_profiles: dict[tuple[int, int], None] = {}
+
+    @property
+    def memory(self) -> Memory:
+        """Which events were accepted."""
+        return self._judge.memory
 
     @property
     def watermark_ms(self) -> int | None:
         """The event time that every partition seen so far has reached; None before the first."""
-        return min(self._newest.values(), default=None)
+        return min(self._judge.newest.values(), default=None)
 
     def pass_block(self, block: CheckedBlock) -> Outputs:
         """Decide every message of a block, and give all that follows from it.
@@ -95,107 +95,83 @@ class LaneGate:
         Shapes: a message that was decided before the last snapshot is not decided again.
         """
         raw = block.raw
-        accepted: list[tuple[int, Accepted]] = []
-        refused: list[tuple[int, Refused]] = []
-        tally: Tally = Counter()
+        fresh = self._fresh(raw)
+        wrong = block.refusals
         held: list[int] = []
-        for place, offset in enumerate(raw.offsets):
-            where = (raw.topic, raw.partitions[place])
-            again = offset < self._next.get(where, 0)
-            refusal = block.refusals.get(place)
-            if not again:
-                self._next[where] = offset + 1
-                if refusal is None:
-                    refusal = self._refusal_of(block, place)
-            if self._hold_profile(block, place, refusal, again=again):
-                held.append(place)
-            if again:
-                continue
-            if refusal is None:
-                event = self._accepted(block, place)
-                accepted.append((place, event))
-                code, source = "", event.ticket.label.source
-            else:
-                message = _refused(block, place, refusal)
-                refused.append((place, message))
-                code, source = refusal.code, message.source
-            tally[raw.partitions[place], offset // RUN, code, source] += 1
-        self.limit.count(raw, accepted, refused)
-        outputs = self._outputs(block, accepted, refused, tally)
+        if raw.topic == PROFILE_TOPIC:
+            refusals, profiles = self._decide_profiles(block, set(fresh), held)
+        else:
+            places = [place for place in fresh if place not in wrong] if wrong else fresh
+            refusals = self._judge.decide(block, places)
+            profiles = {}
+        if wrong:
+            refusals |= {place: wrong[place] for place in fresh if place in wrong}
+        places = [place for place in fresh if place not in refusals] if refusals else fresh
+        events = accepted_events(block, places)
+        self._look_up(events, [profiles.get(place) for place in places] if profiles else None)
+        refused = [(place, _refused(block, place, refusals[place])) for place in sorted(refusals)]
+        self.limit.count(raw, places, refused)
+        outputs = self._outputs(block, events, refused)
         # Last: a cell that this block still changed may be freed now, but not before.
         self._move_on(raw)
         if self._followed:
-            zones = {place: event.zone for place, event in accepted}
+            zones = dict(zip(places, events.zones, strict=True))
             watermark_ms = self.watermark_ms or 0
             followed = to_follow(block, zones=zones, held=held, watermark_ms=watermark_ms)
             return outputs._replace(accepted=followed)
         return outputs
 
-    def _refusal_of(self, block: CheckedBlock, place: int) -> Refusal | None:
-        """Check a message that is right in itself against what the lane remembers."""
-        raw = block.raw
-        ticket = block.tickets[place]
-        assert ticket is not None
-        where = (raw.topic, raw.partitions[place])
-        newest = self._newest.get(where, 0)
-        kept_until_ms = raw.timestamps[place] + ticket.label.decision.retention_s * 1_000
-        if kept_until_ms <= raw.received_ms:
-            return Refusal("T405", "", "expected a record within its policy's retention")
-        if raw.topic != PROFILE_TOPIC and self._is_too_late(ticket, newest):
-            return Refusal("T601", "/ce_time", "expected a time that late corrections reach")
-        if self._is_back_at_this_gate(ticket):
-            return Refusal("T502", "/ce_datahops", "expected a replay hop before a second pass")
-        now_ms = max(newest, ticket.time_ms)
-        if ticket.causation and not self._fits_its_cause(ticket, now_ms):
-            return Refusal("T206", "/ce_datapurpose", "expected a purpose its cause is open to")
-        if ticket.label.decision.consent and ticket.subject:
-            profile = self.profiles.get(ticket.subject)
-            if profile is None or ticket.label.purpose not in profile.granted:
-                return Refusal("T404", "/ce_datapurpose", "expected the person's consent")
-        sight = self._see(ticket, raw.values[place] or b"", now_ms)
-        if sight is Sight.REPEAT:
-            return Refusal("T602", "/ce_id", "expected each event once")
-        if sight is Sight.CONFLICT:
-            return Refusal("T603", "/ce_id", "expected the content first sent under this id")
-        self._newest[where] = now_ms
-        return None
+    def _fresh(self, raw: RawBlock) -> Sequence[int]:
+        """The places of messages that were not decided before; they are from now on."""
+        ends = dict(zip(raw.partitions, raw.offsets, strict=True))
+        known = {part: self._next.get((raw.topic, part), 0) for part in ends}
+        begins = dict(zip(reversed(raw.partitions), reversed(raw.offsets), strict=True))
+        places: Sequence[int] = range(len(raw.offsets))
+        if any(begins[part] < after for part, after in known.items()):
+            parts, offsets = raw.partitions, raw.offsets
+            places = [place for place in places if offsets[place] >= known[parts[place]]]
+        for part, last in ends.items():
+            self._next[raw.topic, part] = max(last + 1, known[part])
+        return places
 
-    def _is_too_late(self, ticket: Ticket, newest: int) -> bool:
-        """Not asked of profiles: a person's last word counts, however long it was on its way."""
-        reach_ms = newest - self._rules.lateness_ms_max
-        return ticket.time_ms < reach_ms or ticket.time_ms // MINUTE_MS < self._floor_minute
+    def _decide_profiles(
+        self, block: CheckedBlock, fresh: set[int], held: list[int]
+    ) -> tuple[dict[int, Refusal], dict[int, Profile | None]]:
+        """One by one: each profile counts for what comes behind it."""
+        right = [place for place in fresh if place not in block.refusals]
+        right.sort()
+        found = self._judge.candidates(block, right)
+        numbers = {place: number for number, place in enumerate(right)}
+        refusals: dict[int, Refusal] = {}
+        profiles: dict[int, Profile | None] = {}
+        for place, subject in enumerate(block.tickets.subjects):
+            again = place not in fresh
+            refusal = block.refusals.get(place)
+            if not again and refusal is None:
+                refusal = self._judge.judge(block, found, numbers[place])
+                if refusal is not None:
+                    refusals[place] = refusal
+            if self._hold_profile(block, place, refusal, again=again):
+                held.append(place)
+            profiles[place] = self.profiles.get(subject)
+        return refusals, profiles
 
-    def _is_back_at_this_gate(self, ticket: Ticket) -> bool:
-        hops = parse_hops(ticket.hops) if ticket.hops else []
-        if isinstance(hops, Refusal):
-            return False  # the reader refuses such a ticket
-        for hop in reversed(hops):
-            if hop.stage == REPLAY_STAGE:
-                return False
-            if (hop.stage, hop.node) == (STAGE, self._publisher.node):
-                return True
-        return False
+    def _look_up(self, events: Accepted, profiles: list[Profile | None] | None) -> None:
+        """Add what the profiles say, these or the ones that are known now.
 
-    def _fits_its_cause(self, ticket: Ticket, now_ms: int) -> bool:
-        event = hash64(ticket.causation.encode())
-        number = self.memory.purpose_of(event, now_ms=now_ms)
-        if number is None:
-            return True  # the cause is of another lane, or forgotten
-        purpose, cause = ticket.label.purpose, self._names[number]
-        known = self._rules.policy.purposes.get(cause)
-        # A purpose that has left the policy cannot be judged any more.
-        return known is None or purpose == cause or purpose in known.compatible
-
-    def _see(self, ticket: Ticket, value: bytes, now_ms: int) -> Sight:
-        label = ticket.label
-        whole = b"%b\0%d\0%b" % (label.type.encode(), ticket.time_ms, value)
-        return self.memory.see(
-            event=hash64(ticket.id.encode()),
-            source=label.identity,
-            content=hash64(whole),
-            purpose=self._purposes[label.purpose],
-            now_ms=now_ms,
-        )
+        What is open to all does not show where a person lives, nor that we know them.
+        """
+        tickets = events.tickets
+        ranks = np.array([label.decision.rank for label in tickets.labels], np.int64)
+        personal = ranks[tickets.numbers] >= RANK_OF_A_PERSON if len(ranks) else events.unknown
+        if profiles is None:
+            profiles = list(map(self.profiles.get, tickets.subjects))
+        found = [
+            profile if shown else None
+            for profile, shown in zip(profiles, personal.tolist(), strict=True)
+        ]
+        events.zones = [profile.zone if profile else "" for profile in found]
+        events.unknown = personal & np.array([profile is None for profile in found], np.bool_)
 
     def _hold_profile(
         self, block: CheckedBlock, place: int, refusal: Refusal | None, *, again: bool
@@ -227,111 +203,80 @@ class LaneGate:
                 self._refused_profiles.pop(next(iter(self._refused_profiles)))
         return False
 
-    def _accepted(self, block: CheckedBlock, place: int) -> Accepted:
-        raw = block.raw
-        ticket = block.tickets[place]
-        assert ticket is not None
-        # What is open to all does not show where a person lives, nor that we know them.
-        personal = ticket.label.decision.rank >= RANK_OF_A_PERSON
-        profile = self.profiles.get(ticket.subject) if personal else None
-        warnings = []
-        if personal and profile is None:
-            warnings.append("T604")
-        if ticket.hops:
-            hops = parse_hops(ticket.hops)
-            if isinstance(hops, list) and clock_went_back(hops):
-                warnings.append("T504")
-        return Accepted(
-            ticket=ticket,
-            columns=_columns_of(block.bodies[place]),
-            origin=Origin(raw.topic, raw.partitions[place], raw.offsets[place]),
-            recorded_ms=raw.timestamps[place],
-            zone=profile.zone if profile else "",
-            warnings=tuple(warnings),
-        )
-
     def _move_on(self, raw: RawBlock) -> None:
         """Free what no event can need any more; a quiet partition does not hold the rest back.
 
         The slowest partition decides, so it matters not how far ahead another one is read.
         """
-        if not self._newest:
+        newest = self._judge.newest
+        if not newest:
             return
-        moving = [at for where, at in self._newest.items() if where not in raw.quiet]
-        slowest = min(moving or self._newest.values())
+        moving = [at for where, at in newest.items() if where not in raw.quiet]
+        slowest = min(moving or newest.values())
         self.memory.forget_before(slowest)
         if raw.unread or not moving:
             return
         floor = (slowest - self._rules.lateness_ms_max) // MINUTE_MS
-        if floor > self._floor_minute:
-            self._floor_minute = floor
+        if floor > self._judge.floor_minute:
+            self._judge.floor_minute = floor
             self.rollup.drop_before(floor)
 
     def _outputs(
-        self,
-        block: CheckedBlock,
-        accepted: list[tuple[int, Accepted]],
-        refused: list[tuple[int, Refused]],
-        tally: Tally,
+        self, block: CheckedBlock, events: Accepted, refused: list[tuple[int, Refused]]
     ) -> Outputs:
         raw = block.raw
-        records: list[OutRecord] = [
-            self._publisher.routed(event, raw, place) for place, event in accepted
-        ]
+        records = self._publisher.routed(events, received_ms=raw.received_ms) if events else []
         for place, message in refused:
             discard = _must_discard(block, place)
             record = self._publisher.refused(message, raw, place, discard=discard)
             if record is not None:
                 records.append(record)
         rows: list[Rows] = []
-        if accepted:
-            events = [event for _, event in accepted]
+        if events:
             rows += [fact_rows(events), self._roll_up(events, raw.lane)]
         if refused:
             rows.append(quarantine_rows([message for _, message in refused]))
         counts = Counter((message.refusal.door, message.refusal.code) for _, message in refused)
-        counts[Door.ROUTED, ""] += len(accepted)
+        counts[Door.ROUTED, ""] += len(events)
+        tally = _tally(events, [message for _, message in refused])
         if tally:
             rows.append(self.ledger.enter(raw.topic, tally, lane=raw.lane))
             rows += self.closed.rows(raw.lane)
         return Outputs(raw.lane, raw.topic, records, rows, dict(counts))
 
-    def _roll_up(self, events: list[Accepted], lane: int) -> Rows:
-        numbers = [
-            self.rollup.number_of(
-                Dimensions(
-                    event.ticket.label.type,
-                    event.columns[_CAMPAIGN] or "",
-                    event.columns[_CHANNEL] or "",
-                    event.ticket.label.class_text,
-                    event.columns[_CURRENCY] or "",
-                    event.columns[_ARM] or "",
-                )
+    def _roll_up(self, events: Accepted, lane: int) -> Rows:
+        tickets, rollup = events.tickets, self.rollup
+        told = [events.words(name) for name in ("campaign", "channel", "currency", "arm")]
+        keys = list(zip(tickets.numbers.tolist(), *told, strict=True))
+        numbers: dict[Any, int] = {}
+        for key in dict.fromkeys(keys):
+            number, campaign, channel, currency, arm = key
+            label = tickets.labels[number]
+            numbers[key] = rollup.number_of(
+                Dimensions(label.type, campaign, channel, label.class_text, currency, arm)
             )
-            for event in events
-        ]
-        changed = self.rollup.add(
-            minutes=[event.ticket.time_ms // MINUTE_MS for event in events],
-            numbers=numbers,
-            amounts=[event.columns[_AMOUNT] or 0 for event in events],
-            buckets=[bucket_of(event.recorded_ms - event.ticket.time_ms) for event in events],
-            recorded=[event.recorded_ms for event in events],
+        changed = rollup.add(
+            minutes=tickets.times_ms // MINUTE_MS,
+            numbers=np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys)),
+            amounts=np.array([amount or 0 for amount in events.bodies["amount_minor"]], np.int64),
+            buckets=buckets_of(events.recorded_ms - tickets.times_ms),
+            recorded=events.recorded_ms,
         )
-        return self.rollup.rows(changed, lane=lane)
+        return rollup.rows(changed, lane=lane)
 
     def dump(self) -> bytes:
         """The lane's state as bytes with a version number; a copy, whatever follows."""
-        self.closed.keep(self._floor_minute)
+        self.closed.keep(self._judge.floor_minute)
         return msgspec.msgpack.encode(
             {
                 "version": STATE_VERSION,
-                "purposes": self._names,
+                "purposes": self._judge.names,
                 "memory": self.memory.dump(),
                 "rollup": self.rollup.dump(),
                 "ledger": self.ledger.dump(),
-                "newest": [[*where, at] for where, at in self._newest.items()],
+                "newest": [[*where, at] for where, at in self._judge.newest.items()],
                 "next": [[*where, offset] for where, offset in self._next.items()],
-                "floor_minute": self._floor_minute,
+                "floor_minute": self._judge.floor_minute,
                 "refused_profiles": list(self._refused_profiles),
                 "limit": self.limit.dump(),
             }
@@ -343,16 +288,15 @@ class LaneGate:
         Errors: PermanentError for a version that cannot be read, naming what to do.
         """
         state = read_state(dumped)
-        self._names = state["purposes"] + [n for n in self._names if n not in state["purposes"]]
-        self._purposes = {name: number for number, name in enumerate(self._names)}
+        self._judge.rename(state["purposes"])
         self.memory.load(state["memory"])
         self.rollup.load(state["rollup"])
         self.ledger.load(state["ledger"])
         self.limit.load(state["limit"])
-        self._newest = {(topic, part): at for topic, part, at in state["newest"]}
+        self._judge.newest = {(topic, part): at for topic, part, at in state["newest"]}
         self._next = {(topic, part): offset for topic, part, offset in state["next"]}
-        self._floor_minute = state["floor_minute"]
-        self.closed.keep(self._floor_minute)
+        self._judge.floor_minute = state["floor_minute"]
+        self.closed.keep(self._judge.floor_minute)
         self._refused_profiles = dict.fromkeys(map(tuple, state["refused_profiles"]))
 
 
@@ -383,3 +327,18 @@ def _must_discard(block: CheckedBlock, place: int) -> bool:
     if ticket is not None:
         return ticket.label.decision.discard_body
     return bool(block.glances.get(place, {}).get("discard"))
+
+
+def _tally(events: Accepted, refused: Sequence[Refused]) -> Tally:
+    """Count the messages of a block by partition, run of offsets, code and source."""
+    tally: Tally = Counter()
+    runs = (events.offsets // RUN).tolist()
+    counts = Counter(
+        zip(events.partitions.tolist(), runs, events.tickets.numbers.tolist(), strict=True)
+    )
+    for (part, run, number), count in counts.items():
+        tally[part, run, "", events.tickets.labels[number].source] += count
+    for message in refused:
+        origin = message.origin
+        tally[origin.partition, origin.offset // RUN, message.refusal.code, message.source] += 1
+    return tally

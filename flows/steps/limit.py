@@ -77,10 +77,10 @@ class QuarantineLimit:
     def count(
         self,
         raw: RawBlock,
-        accepted: Sequence[tuple[int, Any]],
+        accepted: Sequence[int],
         refused: Sequence[tuple[int, Refused]],
     ) -> None:
-        """Count the messages of a block that were decided now, each with its place in it."""
+        """Count the messages of a block that were decided now, by their places in it."""
         bad = {
             place: int(message.refusal.code[1:])
             for place, message in refused
@@ -166,12 +166,12 @@ class QuarantineLimit:
 
 
 def _decided_places(
-    size: int, accepted: Sequence[tuple[int, Any]], refused: Sequence[tuple[int, Any]]
+    size: int, accepted: Sequence[int], refused: Sequence[tuple[int, Any]]
 ) -> Places:
     """The places of a block but for those that were decided before the last snapshot."""
     if len(accepted) + len(refused) == size:
         return np.arange(size)
-    return np.array(sorted(place for place, _ in (*accepted, *refused)), np.int64)
+    return np.array(sorted((*accepted, *(place for place, _ in refused))), np.int64)
 
 
 def _count_codes(numbers: Numbers) -> dict[str, int]:

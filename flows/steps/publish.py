@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from operator import attrgetter
 from typing import Final
 
+import numpy as np
 import orjson
 
 from flows.steps.seal import Sealer, message_bytes
 from flows.steps.write_facts import Accepted, Refused
 from schemas.blocks import Origin, OutRecord, RawBlock
 from schemas.codes import Door
-from schemas.hops import Hop
-from schemas.policy import RANK_OF_A_PERSON
-from schemas.ticket import Header, encode_ticket, format_time, hash64, pass_gate
+from schemas.columns import encode_all, format_times
+from schemas.hops import Hop, append_hop, base36
+from schemas.ticket import (
+    Header,
+    encode_ticket,
+    format_time,
+    hash64,
+    label_with_policy,
+    pass_gate,
+)
+from schemas.tickets import NO_TIME, Numbers
 
 QUARANTINE_TOPIC: Final = "ntf.quarantine.v1"
 LATE_TOPIC: Final = "ntf.late.v1"
@@ -20,6 +32,7 @@ ORIGIN_HEADER: Final = "airside-origin"
 ZONE_HEADER: Final = "ce_subjectzone"
 GATE_HEADERS: Final = frozenset((ORIGIN_HEADER, ZONE_HEADER))
 STAGE: Final = "ro"
+_topic_of = attrgetter("decision.topic")
 SEALED_BYTES_MAX: Final = 3_000_000
 """Larger refused messages are told about, but not kept: they would not fit a record."""
 
@@ -37,23 +50,69 @@ class Publisher:
         self._sealer = sealer
         self._key = key
 
-    def routed(self, event: Accepted, raw: RawBlock, place: int) -> OutRecord:
-        """The event as it came, with one more hop; its person's zone where that may be known."""
-        ticket = pass_gate(
-            event.ticket,
-            hop=Hop(STAGE, self.node, raw.received_ms, ""),
-            policy=self._policy,
-            recorded_ms=event.recorded_ms,
-        )
-        headers = encode_ticket(ticket, self._key)
-        if ticket.rest:
-            # What a gate states is the gate's to write: nobody upstream can say it for us.
-            headers = [header for header in headers if header[0] not in GATE_HEADERS]
-        if event.zone and ticket.label.decision.rank >= RANK_OF_A_PERSON:
-            headers.append((ZONE_HEADER, event.zone.encode()))
-        headers.append((ORIGIN_HEADER, str(event.origin).encode()))
-        topic = event.ticket.label.decision.topic
-        return OutRecord(topic, raw.keys[place], raw.values[place], headers, event.origin)
+    def routed(self, events: Accepted, *, received_ms: int) -> list[OutRecord]:
+        """The events as they came, with one more hop; zones where they may be known."""
+        parts, offsets = events.partitions.tolist(), events.offsets.tolist()
+        origins = [
+            Origin(events.topic, part, offset) for part, offset in zip(parts, offsets, strict=True)
+        ]
+        told = encode_all([f"{events.topic}/{o.partition}/{o.offset}/0" for o in origins])
+        stamped = self._stamped if self._key is None else self._signed
+        zones = [(ZONE_HEADER, zone.encode()) if zone else None for zone in events.zones]
+        headers = [
+            [*ticket, zone, (ORIGIN_HEADER, origin)] if zone else [*ticket, (ORIGIN_HEADER, origin)]
+            for ticket, zone, origin in zip(stamped(events, received_ms), zones, told, strict=True)
+        ]
+        columns = (events.by_label(_topic_of), events.keys, events.values, headers, origins)
+        return list(map(OutRecord._make, zip(*columns, strict=True)))
+
+    def _signed(self, events: Accepted, received_ms: int) -> Iterator[list[Header]]:
+        """The headers of each stamped ticket, signed; those that only a gate may set left out."""
+        for ticket, recorded_ms in zip(events.tickets, events.recorded_ms.tolist(), strict=True):
+            assert ticket is not None
+            hop = Hop(STAGE, self.node, received_ms, "")
+            passed = pass_gate(ticket, hop=hop, policy=self._policy, recorded_ms=recorded_ms)
+            headers = encode_ticket(passed, self._key)
+            yield [header for header in headers if header[0] not in GATE_HEADERS]
+
+    def _stamped(self, events: Accepted, received_ms: int) -> Iterator[list[Header]]:
+        """The same by column, without a signature."""
+        tickets = events.tickets
+        base_ms = np.where(tickets.recorded_ms == NO_TIME, events.recorded_ms, tickets.recorded_ms)
+        columns: list[Sequence[Header | None]] = [
+            _texts("ce_id", tickets.ids),
+            _pairs("ce_time", format_times(tickets.times_ms)),
+            _texts("ce_correlationid", tickets.correlations),
+            _texts("ce_subject", tickets.subjects),
+            _texts("ce_causationid", tickets.causations),
+            _pairs("ce_datahops", encode_all(self._hops(tickets.hops, received_ms - base_ms))),
+            _pairs("ce_recordedtime", format_times(base_ms)),
+            _pairs("ce_expirytime", _times_or_none(tickets.expiry_ms)),
+            _pairs("traceparent", tickets.traceparents),
+            _pairs("tracestate", tickets.tracestates),
+        ]
+        told = [column for column in columns if any(column)]
+        labels = [label_with_policy(label, self._policy).pairs for label in tickets.labels]
+        rows = zip(*told, strict=True)
+        every = zip(tickets.numbers.tolist(), rows, tickets.rests, strict=True)
+        if all(map(all, told)) and not any(tickets.rests):
+            for number, row, _ in every:
+                yield [*labels[number], *row]
+            return
+        for number, row, rest in every:
+            own = [header for header in rest if header[0] not in GATE_HEADERS]
+            yield [*labels[number], *filter(None, row), *own]
+
+    def _hops(self, histories: Sequence[str], deltas_ms: Numbers) -> list[str]:
+        """Each history with this gate behind it."""
+        here = f"{STAGE}.{self.node}."
+        added = [here + base36(delta_ms) for delta_ms in deltas_ms.tolist()]
+        if not any(histories):
+            return added
+        return [
+            append_hop(text, Hop(STAGE, self.node, delta_ms, "")) if text else new
+            for text, new, delta_ms in zip(histories, added, deltas_ms.tolist(), strict=True)
+        ]
 
     def refused(
         self, message: Refused, raw: RawBlock, place: int, *, discard: bool
@@ -106,3 +165,25 @@ def _notice_headers(origin: Origin, recorded_ms: int, door: Door) -> list[Header
         ("ce_correlationid", about.replace(b"/", b".")[:64]),
         (ORIGIN_HEADER, about),
     ]
+
+
+def _pairs(name: str, values: Sequence[bytes | None]) -> list[Header | None]:
+    """A column of headers; none where there is no value."""
+    if all(values):
+        return list(zip(repeat(name), values))
+    return [None if value is None else (name, value) for value in values]
+
+
+def _texts(name: str, words: Sequence[str]) -> list[Header | None]:
+    """A column of headers; none where there is no text."""
+    if not any(words):
+        return [None] * len(words)
+    return _pairs(name, [value or None for value in encode_all(words)])
+
+
+def _times_or_none(at_ms: Numbers) -> Sequence[bytes | None]:
+    missing = (at_ms == NO_TIME).tolist()
+    if all(missing):
+        return [None] * len(missing)
+    texts = format_times(np.maximum(at_ms, 0))
+    return [None if gone else text for gone, text in zip(missing, texts, strict=True)]

@@ -6,6 +6,7 @@ greatest version, so writing a cell again, or an older state of it, changes noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
@@ -80,11 +81,11 @@ class Rollup:
     def add(
         self,
         *,
-        minutes: list[int],
-        numbers: list[int],
-        amounts: list[int],
-        buckets: list[int],
-        recorded: list[int],
+        minutes: Sequence[int] | Codes,
+        numbers: Sequence[int] | Codes,
+        amounts: Sequence[int] | Codes,
+        buckets: Sequence[int] | Codes,
+        recorded: Sequence[int] | Codes,
     ) -> Codes:
         """Fold a block's events in; the codes of the cells that changed come back, each once.
 

@@ -2,30 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from flows.steps.enrich import hour_of_week
-from schemas.blocks import Origin, Rows
-from schemas.events import COLUMNS
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from flows.steps.enrich import hours_of_week
+from schemas.blocks import Coded, Origin, Rows
 from schemas.fates import Refusal
 from schemas.hops import Hop, parse_hops
-from schemas.ticket import Ticket
+from schemas.ticket import Label
+from schemas.tickets import Numbers, Tickets
+
+Mask = npt.NDArray[np.bool_]
 
 NO_HOUR: Final = 255
 """The local hour of an event whose person's zone is not known."""
 
 _DAY_MS: Final = 86_400_000
+_WARNINGS: Final[list[Any]] = [(), ("T604",), ("T504",), ("T604", "T504")]
 
 
-class Accepted(NamedTuple):
-    """One event that passed every check. Units: `recorded_ms` since 1970 UTC."""
+class Accepted(msgspec.Struct, gc=False):
+    """Events of one block that passed every check, by column.
 
-    ticket: Ticket
-    columns: tuple[Any, ...]
-    origin: Origin
-    recorded_ms: int
-    zone: str
-    warnings: tuple[str, ...]
+    Shapes: all columns have the same length. `bodies` has every name of `COLUMNS`; `unknown`
+    marks those whose person has no profile, `back` those whose hops tell of a clock that went
+    back.
+    Units: `recorded_ms` since 1970 UTC.
+    """
+
+    topic: str
+    tickets: Tickets
+    partitions: Numbers
+    offsets: Numbers
+    recorded_ms: Numbers
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    bodies: Mapping[str, Sequence[Any]]
+    zones: list[str]
+    unknown: Mask
+    back: Mask
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def by_label(self, of: Callable[[Label], Any]) -> Coded:
+        """A column that follows from the label."""
+        return Coded([of(label) for label in self.tickets.labels], self.tickets.numbers)
+
+    def words(self, name: str) -> list[str] | Coded:
+        """A column of the bodies, empty where a body has none."""
+        column = self.bodies[name]
+        if all(column):
+            return list(column)
+        if not any(column):
+            return Coded([""], np.zeros(len(self), np.int64))
+        return [word or "" for word in column]
 
 
 class Refused(NamedTuple):
@@ -41,49 +77,63 @@ class Refused(NamedTuple):
     class_text: str
 
 
-def fact_rows(events: list[Accepted]) -> Rows:
+def fact_rows(events: Accepted) -> Rows:
     """One row for each accepted event.
 
     Delivery: safe to repeat; the sort key has immutable attributes only, the version is the
     record's offset.
     """
-    tickets = [event.ticket for event in events]
-    labels = [ticket.label for ticket in tickets]
-    bodies = dict(zip(COLUMNS, zip(*(event.columns for event in events), strict=True), strict=True))
+    tickets = events.tickets
+    kept_ms = [label.decision.retention_s * 1_000 for label in tickets.labels]
+    expires_ms = events.recorded_ms + np.array(kept_ms, np.int64)[tickets.numbers]
+    amounts = events.bodies["amount_minor"]
     columns: dict[str, Any] = {
-        "event_id": [ticket.id for ticket in tickets],
-        "event_type": [label.type for label in labels],
-        "source": [label.source for label in labels],
-        "event_time": [ticket.time_ms for ticket in tickets],
-        "recorded_at": [event.recorded_ms for event in events],
-        "purpose": [label.purpose for label in labels],
-        "class": [label.class_text for label in labels],
-        "sensitivity": [label.decision.rank for label in labels],
-        "category": [label.categories for label in labels],
-        "subject": [ticket.subject for ticket in tickets],
-        "journey": [ticket.correlation for ticket in tickets],
-        "cause": [ticket.causation for ticket in tickets],
-        "trace_id": [_trace_id(ticket) for ticket in tickets],
-        "hops": [_hop_tuples(ticket.hops) for ticket in tickets],
-        "zone": [event.zone for event in events],
-        "local_hour": [
-            hour_of_week(event.zone, event.ticket.time_ms) if event.zone else NO_HOUR
-            for event in events
-        ],
-        "notification": [value or "" for value in bodies["notification_id"]],
-        "amount_minor": [value or 0 for value in bodies["amount_minor"]],
-        "warnings": [event.warnings for event in events],
+        "event_id": tickets.ids,
+        "event_type": events.by_label(attrgetter("type")),
+        "source": events.by_label(attrgetter("source")),
+        "event_time": tickets.times_ms,
+        "recorded_at": events.recorded_ms,
+        "purpose": events.by_label(attrgetter("purpose")),
+        "class": events.by_label(attrgetter("class_text")),
+        "sensitivity": events.by_label(attrgetter("decision.rank")),
+        "category": events.by_label(attrgetter("categories")),
+        "subject": tickets.subjects,
+        "journey": tickets.correlations,
+        "cause": tickets.causations,
+        "trace_id": _trace_ids(tickets.traceparents),
+        "hops": _coded(tickets.hops, _hop_tuples),
+        "zone": _coded(events.zones, str),
+        "local_hour": hours_of_week(events.zones, tickets.times_ms, unknown=NO_HOUR),
+        "notification": events.words("notification_id"),
+        "amount_minor": [amount or 0 for amount in amounts] if any(amounts) else _zeros(events),
+        "warnings": Coded(_WARNINGS, events.unknown + 2 * events.back.astype(np.int64)),
         # The day after which the row may go: the policy's retention, counted from the record's
         # time, so that old events can be replayed. The gate refuses what comes after it.
-        "expires_at": [
-            (event.recorded_ms + event.ticket.label.decision.retention_s * 1_000) // _DAY_MS + 1
-            for event in events
-        ],
+        "expires_at": expires_ms // _DAY_MS + 1,
     }
     for name in ("campaign", "tenant", "channel", "arm", "reason", "currency"):
-        columns[name] = [value or "" for value in bodies[name]]
-    _add_origin(columns, [event.origin for event in events])
+        columns[name] = events.words(name)
+    columns["topic"] = Coded([events.topic], _zeros(events))
+    columns["part"] = events.partitions
+    columns["off"] = columns["ver"] = events.offsets
     return Rows("facts", len(events), columns)
+
+
+def _zeros(events: Accepted) -> Numbers:
+    return np.zeros(len(events), np.int64)
+
+
+def _coded(texts: Sequence[str], of: Callable[[str], Any]) -> Coded:
+    """A column of what follows from each text, made once for each of them."""
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    codes = np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts))
+    return Coded([of(text) for text in numbers], codes)
+
+
+def _trace_ids(parents: Sequence[bytes | None]) -> list[str] | Coded:
+    if not any(parents):
+        return Coded([""], np.zeros(len(parents), np.int64))
+    return [parent[3:35].decode("ascii") if parent else "" for parent in parents]
 
 
 def quarantine_rows(messages: list[Refused]) -> Rows:
@@ -100,19 +150,11 @@ def quarantine_rows(messages: list[Refused]) -> Rows:
         "purpose": [message.purpose for message in messages],
         "class": [message.class_text for message in messages],
     }
-    _add_origin(columns, [message.origin for message in messages])
-    return Rows("quarantine", len(messages), columns)
-
-
-def _add_origin(columns: dict[str, Any], origins: list[Origin]) -> None:
+    origins = [message.origin for message in messages]
     columns["topic"] = [origin.topic for origin in origins]
     columns["part"] = [origin.partition for origin in origins]
-    columns["off"] = [origin.offset for origin in origins]
-    columns["ver"] = [origin.offset for origin in origins]
-
-
-def _trace_id(ticket: Ticket) -> str:
-    return ticket.traceparent[3:35].decode("ascii") if ticket.traceparent else ""
+    columns["off"] = columns["ver"] = [origin.offset for origin in origins]
+    return Rows("quarantine", len(messages), columns)
 
 
 def _hop_tuples(text: str) -> list[Hop]:

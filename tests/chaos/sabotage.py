@@ -48,9 +48,8 @@ def drop_records() -> None:
     counted = iter(range(10**9))
     original = TransactionalPartition._produce
 
-    def produce(self: TransactionalPartition, record: OutRecord) -> None:
-        if next(counted) % 100 != 99:
-            original(self, record)
+    def produce(self: TransactionalPartition, records: list[OutRecord]) -> None:
+        original(self, [record for record in records if next(counted) % 100 != 99])
 
     _put(TransactionalPartition, "_produce", produce)
 

@@ -37,6 +37,12 @@ YEAR: Final = {
 }
 
 
+class AllProcess(IngestProcess):
+    """The gate and what follows it, so that there are journeys, too."""
+
+    flow = "all"
+
+
 class Place(NamedTuple):
     """Where a log is sent: a Kafka and a database with nothing in them, and ingest between."""
 
@@ -79,7 +85,7 @@ def place(
     address = ClickHouseAddress(clickhouse_service.dsn, clickhouse_database)
     folder = tmp_path / "ingest"
     folder.mkdir()
-    ingest = IngestProcess(folder, bootstrap_servers=own_kafka, clickhouse=address, more=YEAR)
+    ingest = AllProcess(folder, bootstrap_servers=own_kafka, clickhouse=address, more=YEAR)
     ingest.prepare()
     client = clickhouse_connect.get_client(dsn=clickhouse_service.dsn, database=clickhouse_database)
     ingest.start()
@@ -136,6 +142,7 @@ def test_every_message_of_a_log_is_accounted_for(place: Place, log: Callable[[Pa
     # The tables agree at the end of an epoch; within one, doors may be written before facts.
     assert 0 == place.ingest.stop()
     check_tables(place, rows, replies)
+    check_journeys(place, rows, replies)
 
 
 def check_tables(place: Place, rows: list[Row], replies: list[tuple[int, int, int]]) -> None:
@@ -163,6 +170,30 @@ def check_tables(place: Place, rows: list[Row], replies: list[tuple[int, int, in
         " ON reply.cause = request.event_id AND reply.journey = request.journey"
         " AND reply.subject = request.subject ORDER BY line"
     )
+
+
+def check_journeys(place: Place, rows: list[Row], replies: list[tuple[int, int, int]]) -> None:
+    """One journey for each request, to its reply if there was one, as plain SQL found them."""
+    seconds_by_line = {line: seconds for line, _, seconds in replies}
+    told = place.ask(
+        "SELECT toUInt64(splitByChar('-', request.event_id)[2]) AS line,"
+        " toUnixTimestamp(started_at), n, acts, stage,"
+        " arrayMap(one -> dateDiff('second', started_at, one), at)"
+        " FROM (SELECT * FROM journeys FINAL) AS one"
+        f" JOIN (SELECT * FROM facts FINAL WHERE event_type = '{REQUEST}') AS request"
+        " ON one.journey = request.journey ORDER BY line"
+    )
+
+    wanted = []
+    for line, _, _, at in rows:
+        if line in seconds_by_line:
+            acts, times = ["request.created", "engagement.replied"], [0, seconds_by_line[line]]
+            wanted.append((line, at, 2, acts, "analysis", times))
+        else:
+            wanted.append((line, at, 1, ["request.created"], "creation", [0]))
+    assert wanted == told
+    [(timed_out,)] = place.ask("SELECT countIf(state = 'timed_out') FROM journeys FINAL")
+    assert 0 < timed_out < len(rows)
 
 
 def test_a_log_that_is_replayed_twice_counts_once(place: Place) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors.native.level import Wish
 from schemas.blocks import RawBlock
 from schemas.errors import PermanentError
 from tests.integration.test_lanes import Topics, open_lane, read, source
@@ -22,8 +23,8 @@ def closing() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def topics(kafka: KafkaService, topic_prefix: str) -> Topics:
-    return Topics(kafka.bootstrap_servers, topic_prefix)
+def topics(kafka: KafkaService, topic_prefix: str, level: Wish) -> Topics:
+    return Topics(kafka.bootstrap_servers, topic_prefix, level)
 
 
 def looks(blocks: list[RawBlock]) -> list[Any]:

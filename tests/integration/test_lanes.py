@@ -15,6 +15,7 @@ from confluent_kafka.cimpl import NewPartitions
 from connectors.clock import SystemClock
 from connectors.kafka.lane import LanePartition
 from connectors.kafka.lanes import LaneSource
+from connectors.native.level import Wish
 from schemas.blocks import RawBlock
 from schemas.errors import ConfigError, PermanentError, TransientError
 from schemas.ticket_reader import UNREADABLE
@@ -30,8 +31,9 @@ Make = Callable[..., LanePartition]
 class Topics:
     """A table and a stream of the test's own."""
 
-    def __init__(self, servers: str, prefix: str) -> None:
+    def __init__(self, servers: str, prefix: str, level: Wish) -> None:
         self.servers = servers
+        self.level = level
         self.table = make_topic(servers, f"{prefix}table", partitions=PARTITIONS)
         self.stream = make_topic(servers, f"{prefix}stream", partitions=PARTITIONS)
         self.producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
@@ -50,13 +52,13 @@ class Topics:
 
 
 @pytest.fixture
-def topics(kafka: KafkaService, topic_prefix: str) -> Topics:
-    return Topics(kafka.bootstrap_servers, topic_prefix)
+def topics(kafka: KafkaService, topic_prefix: str, level: Wish) -> Topics:
+    return Topics(kafka.bootstrap_servers, topic_prefix, level)
 
 
 @pytest.fixture
-def real_topics(real_kafka: KafkaService, topic_prefix: str) -> Topics:
-    return Topics(real_kafka.bootstrap_servers, topic_prefix)
+def real_topics(real_kafka: KafkaService, topic_prefix: str, level: Wish) -> Topics:
+    return Topics(real_kafka.bootstrap_servers, topic_prefix, level)
 
 
 @pytest.fixture
@@ -73,6 +75,7 @@ def source(topics: Topics, *, lanes: int = 2, **more: Any) -> LaneSource:
         streams=[topics.stream],
         clock=SystemClock(),
         stop=more.pop("stop", lambda: False),
+        level=topics.level,
         **more,
     )
 
@@ -309,7 +312,7 @@ def test_a_topic_that_was_made_anew_stops_the_lane(topics: Topics, closing: Exit
 # kafka-python reads its schemas in a way that Python 3.11 deprecates.
 @pytest.mark.filterwarnings("ignore:.*_text is deprecated:DeprecationWarning")
 def test_a_header_name_that_is_not_utf8_is_read_as_unreadable(
-    kafka_service: KafkaService, topic_prefix: str, closing: ExitStack
+    kafka_service: KafkaService, topic_prefix: str, level: Wish, closing: ExitStack
 ) -> None:
     from kafka import KafkaProducer  # noqa: PLC0415 - another client, for this test only
 
@@ -319,7 +322,7 @@ def test_a_header_name_that_is_not_utf8_is_read_as_unreadable(
         def encode(self, *_: Any) -> bytes:
             return b"\xff\xfe"
 
-    topics = Topics(kafka_service.bootstrap_servers, topic_prefix)
+    topics = Topics(kafka_service.bootstrap_servers, topic_prefix, level)
     producer = KafkaProducer(bootstrap_servers=topics.servers)
     producer.send(topics.stream, b"1", partition=0, headers=[(Odd("x"), b"y")]).get(WAIT_S_MAX)
     producer.close()

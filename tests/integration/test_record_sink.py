@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from connectors.kafka.sink import RecordPartition, RecordSink
+from connectors.native.level import Wish
 from schemas.blocks import Origin, OutRecord
 from schemas.errors import PermanentError
 from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic, read_committed
 
 
-def open_sink(servers: str, **more: float) -> RecordPartition:
-    sink = RecordSink(bootstrap_servers=servers, lanes=1, **more)  # type: ignore[arg-type]
+def open_sink(servers: str, level: Wish, **more: float) -> RecordPartition:
+    sink = RecordSink(bootstrap_servers=servers, lanes=1, level=level, **more)  # type: ignore[arg-type]
     return sink.open_lane(0)
 
 
@@ -21,9 +22,11 @@ def record(topic: str, number: int, value: bytes = b"{}") -> OutRecord:
     return OutRecord(topic, b"k", value, headers, Origin("in.v1", 0, number))
 
 
-def test_what_was_confirmed_is_there_in_order(kafka: KafkaService, topic_prefix: str) -> None:
+def test_what_was_confirmed_is_there_in_order(
+    kafka: KafkaService, topic_prefix: str, level: Wish
+) -> None:
     topic = make_topic(kafka.bootstrap_servers, f"{topic_prefix}out")
-    part = open_sink(kafka.bootstrap_servers)
+    part = open_sink(kafka.bootstrap_servers, level)
     part.write_batch([[record(topic, n) for n in range(500)], [record(topic, 500)]])
     part.snapshot()
 
@@ -34,10 +37,10 @@ def test_what_was_confirmed_is_there_in_order(kafka: KafkaService, topic_prefix:
 
 
 def test_a_topic_that_is_missing_stops_the_worker(
-    real_kafka: KafkaService, topic_prefix: str
+    real_kafka: KafkaService, topic_prefix: str, level: Wish
 ) -> None:
     """On Apache Kafka only: the embedded broker creates a topic that is written to."""
-    part = open_sink(real_kafka.bootstrap_servers, delivery_s_max=3.0)
+    part = open_sink(real_kafka.bootstrap_servers, level, delivery_s_max=3.0)
 
     with pytest.raises(PermanentError, match="could not publish to topic"):
         part.write_batch([[record(f"{topic_prefix}nowhere", 1)]])
@@ -45,21 +48,21 @@ def test_a_topic_that_is_missing_stops_the_worker(
 
 
 def test_a_record_that_is_too_large_stops_the_worker(
-    kafka: KafkaService, topic_prefix: str
+    kafka: KafkaService, topic_prefix: str, level: Wish
 ) -> None:
     topic = make_topic(kafka.bootstrap_servers, f"{topic_prefix}small")
-    part = open_sink(kafka.bootstrap_servers)
+    part = open_sink(kafka.bootstrap_servers, level)
 
     with pytest.raises(PermanentError, match="MSG_SIZE_TOO_LARGE"):
         part.write_batch([[record(topic, 1, b"x" * 9_000_000)]])
 
 
 def test_a_broker_that_goes_away_makes_the_epoch_fail_and_not_pass(
-    breakable_kafka: Breakable, topic_prefix: str
+    breakable_kafka: Breakable, topic_prefix: str, level: Wish
 ) -> None:
     """The library's own sink loses these records and commits the epoch (engine research 1)."""
     topic = make_topic(breakable_kafka.bootstrap_servers, f"{topic_prefix}out")
-    part = open_sink(breakable_kafka.bootstrap_servers, delivery_s_max=2.0)
+    part = open_sink(breakable_kafka.bootstrap_servers, level, delivery_s_max=2.0)
     part.write_batch([[record(topic, 1)]])
     part.snapshot()
     breakable_kafka.pause()
@@ -72,10 +75,10 @@ def test_a_broker_that_goes_away_makes_the_epoch_fail_and_not_pass(
 
 
 def test_a_broker_that_comes_back_in_time_gets_everything_once(
-    breakable_kafka: Breakable, topic_prefix: str
+    breakable_kafka: Breakable, topic_prefix: str, level: Wish
 ) -> None:
     topic = make_topic(breakable_kafka.bootstrap_servers, f"{topic_prefix}out")
-    part = open_sink(breakable_kafka.bootstrap_servers, delivery_s_max=60.0)
+    part = open_sink(breakable_kafka.bootstrap_servers, level, delivery_s_max=60.0)
     part.write_batch([[record(topic, n) for n in range(100)]])
     breakable_kafka.restart()
     part.write_batch([[record(topic, n) for n in range(100, 200)]])

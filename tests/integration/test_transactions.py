@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
+from connectors.native.level import Wish
 from schemas.blocks import Origin, OutRecord
 from schemas.errors import ConfigError, PermanentError, TransientError
 from tests.services import Breakable, KafkaService
@@ -19,8 +20,9 @@ from tests.services_clients import make_topic
 class Place:
     """An input and an output topic, and sinks between them as a worker would open them."""
 
-    def __init__(self, servers: str, prefix: str) -> None:
+    def __init__(self, servers: str, prefix: str, level: Wish) -> None:
         self.servers = servers
+        self.level = level
         self.application = f"{prefix}app"
         self.source = make_topic(self.servers, f"{prefix}in", partitions=2)
         self.out = make_topic(self.servers, f"{prefix}out")
@@ -33,6 +35,7 @@ class Place:
             sources=[self.source],
             timeout_s=timeout_s,
             step_s_max=step_s_max,
+            level=self.level,
         )
         return sink.open_lane(0)
 
@@ -64,8 +67,8 @@ class Place:
 
 
 @pytest.fixture
-def place(real_kafka: KafkaService, topic_prefix: str) -> Place:
-    return Place(real_kafka.bootstrap_servers, topic_prefix)
+def place(real_kafka: KafkaService, topic_prefix: str, level: Wish) -> Place:
+    return Place(real_kafka.bootstrap_servers, topic_prefix, level)
 
 
 def test_an_epoch_is_visible_when_it_ends_and_not_before(place: Place) -> None:
@@ -155,9 +158,9 @@ def test_an_epoch_without_records_moves_nothing(place: Place) -> None:
 
 
 def test_a_broker_that_stays_silent_ends_the_worker_in_bounded_time(
-    breakable_kafka: Breakable, topic_prefix: str
+    breakable_kafka: Breakable, topic_prefix: str, level: Wish
 ) -> None:
-    place = Place(breakable_kafka.bootstrap_servers, topic_prefix)
+    place = Place(breakable_kafka.bootstrap_servers, topic_prefix, level)
     first = place.open(step_s_max=6.0)
     first.write_batch([place.records(range(5))])
     breakable_kafka.pause()

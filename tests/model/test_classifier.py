@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_new_and_missing_features_survive() -> None:
 
 
 def test_the_input_is_not_changed() -> None:
-    x = {"user": "usr_ada", "slot": 19}
+    x: dict[Hashable, Any] = {"user": "usr_ada", "slot": 19}
     before = copy.deepcopy(x)
     model = DeliveryTimeClassifier()
     model.learn_one(x, y=True)
@@ -69,7 +70,7 @@ def test_it_tells_answers_from_silence_better_than_luck() -> None:
     model, auc = DeliveryTimeClassifier(), metrics.ROCAUC()
     for number in range(1_500):
         person, hour = number % 30, int(rng.integers(7, 22))
-        x = {"user": f"usr_{person}", "slot": hour}
+        x: dict[Hashable, Any] = {"user": f"usr_{person}", "slot": hour}
         y = bool(rng.random() < (0.6 if abs(hour - 9 - person % 2 * 10) <= 2 else 0.1))
         if number >= 500:
             auc.update(y, model.predict_proba_one(x))

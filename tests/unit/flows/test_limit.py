@@ -58,7 +58,7 @@ class Lane:
         codes = [(place, code) for place, (_, code) in enumerate(sent) if code is not None]
         self.limit.count(
             raw,
-            [(place, None) for place, code in codes if not code],
+            [place for place, code in codes if not code],
             [(place, refused(code)) for place, code in codes if code],
         )
 

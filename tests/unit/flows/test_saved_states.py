@@ -99,7 +99,7 @@ def test_a_saved_state_holds_what_is_said_about_it(version: int) -> None:
         "messages": sum(n for *_, cell in gate.ledger.dump() for *_, n in cell),
         "partitions": len(gate._next),
         "refused_profiles": len(gate._refused_profiles),
-        "floor_minute": gate._floor_minute,
+        "floor_minute": gate._judge.floor_minute,
     }
 
 

@@ -1,0 +1,1 @@
+"""The optional native level: batches between librdkafka and Python, in C, same interface."""

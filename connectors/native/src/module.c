@@ -1,0 +1,59 @@
+/* The module: what it holds, and how its parts are found. */
+#include "module.h"
+
+#include <string.h>
+
+PyObject *heap_new(PyTypeObject *type) {
+    return PyType_GenericAlloc(type, 0);
+}
+
+void heap_free(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(bind_doc, "bind(path)\n\nResolve librdkafka's functions through a library that is loaded already.");
+
+static PyObject *bind_to(PyObject *module, PyObject *arguments) {
+    (void)module;
+    const char *path;
+    if (!PyArg_ParseTuple(arguments, "s", &path))
+        return NULL;
+    const char *missing = kafka_bind(path);
+    if (missing) {
+        memset(&kafka, 0, sizeof kafka);
+        return PyErr_Format(PyExc_OSError, "could not find %s", missing);
+    }
+    return PyLong_FromLong(kafka.version());
+}
+
+PyDoc_STRVAR(make_doc, "make_batch(topic, messages) -> Batch\n\n"
+                       "Of (partition, offset, time_ms, key, value, headers); header names are bytes.");
+
+static PyMethodDef functions[] = {
+    {"bind", bind_to, METH_VARARGS, bind_doc},
+    {"make_batch", batch_make, METH_VARARGS, make_doc},
+    {NULL, NULL, 0, NULL},
+};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_native", "Batches between librdkafka and Python.", -1, functions, NULL, NULL, NULL, NULL,
+};
+
+static PyObject *add_type(PyObject *module, const char *name, PyType_Spec *spec) {
+    PyObject *type = PyType_FromSpec(spec);
+    if (type && PyModule_AddObjectRef(module, name, type))
+        Py_CLEAR(type);
+    return type; /* kept for ever: the module is never unloaded */
+}
+
+__attribute__((visibility("default"))) PyMODINIT_FUNC PyInit__native(void) {
+    PyObject *module = PyModule_Create(&definition);
+    if (!module || !(batch_type = (PyTypeObject *)add_type(module, "Batch", &batch_spec)) ||
+        !add_type(module, "Reader", &reader_spec) || !add_type(module, "Ids", &ids_spec) ||
+        !(scanner_type = (PyTypeObject *)add_type(module, "Scanner", &scanner_spec)) || !add_type(module, "Writer", &writer_spec)) {
+        Py_XDECREF(module);
+        return NULL;
+    }
+    return module;
+}

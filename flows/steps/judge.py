@@ -1,0 +1,276 @@
+"""Judge messages that are right in themselves against what their lane remembers.
+
+A whole block is looked at first: what is certain to pass is remembered by column, and only what
+may be refused is judged alone, at its place in the order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from flows.steps.accept import PROFILE_TOPIC, columns_at
+from flows.steps.deduplicate import Memory, Sight, salt_of
+from flows.steps.enrich import ProfileTable
+from schemas.blocks import CheckedBlock
+from schemas.columns import encode_all
+from schemas.fates import Refusal
+from schemas.hops import REPLAY_STAGE, parse_hops
+from schemas.policy import Policy
+from schemas.rollup import MINUTE_MS
+from schemas.ticket import hash64
+from schemas.tickets import Numbers, Tickets
+
+Hashes = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+_RUN_MIN: Final = 8
+
+
+class Candidates(msgspec.Struct, gc=False):
+    """Messages to judge, by column. Units: milliseconds; `keys`, `events`, `contents` are hashes.
+
+    Shapes: `places` in the block rise; every other column has as many values.
+    """
+
+    places: Sequence[int]
+    tickets: Tickets
+    partitions: Numbers
+    recorded_ms: Numbers
+    keys: list[int]
+    events: list[int]
+    contents: list[int]
+    purposes: list[int]
+
+
+class Judge:
+    """What a lane remembers, and the refusals that follow from it.
+
+    Units: milliseconds; `floor_minute` in minutes since 1970: no event before it is accepted.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        profiles: ProfileTable,
+        memory: Memory,
+        *,
+        lateness_ms_max: int,
+        gate: tuple[str, str],
+    ) -> None:
+        self._policy = policy
+        self._profiles = profiles
+        self._lateness_ms_max = lateness_ms_max
+        self._gate = gate
+        self.memory = memory
+        self.newest: dict[tuple[str, int], int] = {}
+        self.floor_minute = 0
+        self.names = list(policy.purposes)
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+
+    def rename(self, names: Sequence[str]) -> None:
+        """Take over the numbers of purposes from a saved state; new purposes follow them."""
+        self.names = [*names, *(name for name in self.names if name not in names)]
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+
+    def candidates(self, block: CheckedBlock, places: Sequence[int]) -> Candidates:
+        """What the judgement of these places needs. Shapes: each has a ticket and a body."""
+        raw = block.raw
+        take = columns_at(places, len(raw.offsets))
+        tickets = block.tickets.at(places)
+        labels = tickets.labels
+        numbers = tickets.numbers.tolist()
+        events = _hash_all(encode_all(tickets.ids))
+        kinds = [label.type.encode() + b"\0" for label in labels]
+        contents = _hash_all(
+            [
+                b"%b%d\0%b" % (kinds[number], at_ms, value or b"")
+                for number, at_ms, value in zip(
+                    numbers, tickets.times_ms.tolist(), take(raw.values), strict=True
+                )
+            ]
+        )
+        salts = np.array([salt_of(label.identity) for label in labels], np.uint64)
+        purposes = [self._numbers[label.purpose] for label in labels]
+        return Candidates(
+            places=places,
+            tickets=tickets,
+            partitions=np.array(take(raw.partitions), np.int64),
+            recorded_ms=np.array(take(raw.timestamps), np.int64),
+            keys=(events + salts[tickets.numbers]).tolist() if labels else [],
+            events=events.tolist(),
+            contents=contents.tolist(),
+            purposes=[purposes[number] for number in numbers],
+        )
+
+    def decide(self, block: CheckedBlock, places: Sequence[int]) -> dict[int, Refusal]:
+        """The refusals among these places; the others are accepted, and remembered."""
+        refusals: dict[int, Refusal] = {}
+        if not places:
+            return refusals
+        found = self.candidates(block, places)
+        first = 0
+        for at in [*np.flatnonzero(self._suspects(block, found)).tolist(), len(places)]:
+            if at - first >= _RUN_MIN:
+                self._remember(block.raw.topic, found, slice(first, at))
+            else:
+                for one in range(first, at):
+                    self.judge(block, found, one)
+            if at < len(places):
+                refusal = self.judge(block, found, at)
+                if refusal is not None:
+                    refusals[places[at]] = refusal
+            first = at + 1
+        return refusals
+
+    def _suspects(self, block: CheckedBlock, found: Candidates) -> Mask:
+        """Which messages may be refused; of the others it is certain that they are not."""
+        tickets, raw = found.tickets, block.raw
+        decisions = [label.decision for label in tickets.labels]
+        kept_ms = np.array([decision.retention_s * 1_000 for decision in decisions], np.int64)
+        suspect: Mask = found.recorded_ms + kept_ms[tickets.numbers] <= raw.received_ms
+        if raw.topic != PROFILE_TOPIC:
+            suspect |= self._may_be_late(raw.topic, found)
+        if any(tickets.hops):
+            suspect |= np.array([self._is_back(text) for text in tickets.hops], np.bool_)
+        if any(tickets.causations):
+            suspect |= self._may_not_fit_its_cause(found)
+        consent = np.array([decision.consent for decision in decisions], np.bool_)
+        for at in np.flatnonzero(consent[tickets.numbers]).tolist():
+            suspect[at] |= not self._has_consent(found, at)
+        known = self.memory.contents
+        suspect |= np.array([key in known for key in found.keys], np.bool_)
+        if len(set(found.keys)) < len(found.keys):
+            times = Counter(found.keys)
+            suspect |= np.array([times[key] > 1 for key in found.keys], np.bool_)
+        return suspect
+
+    def _may_be_late(self, topic: str, found: Candidates) -> Mask:
+        """Judged by the newest time that there can be before each, were all accepted."""
+        times = found.tickets.times_ms
+        newest = np.zeros_like(times)
+        for part in np.unique(found.partitions).tolist():
+            mine = found.partitions == part
+            before = np.array([self.newest.get((topic, part), 0)])
+            newest[mine] = np.maximum.accumulate(np.concatenate((before, times[mine])))[:-1]
+        late: Mask = times < newest - self._lateness_ms_max
+        return late | (times // MINUTE_MS < self.floor_minute)
+
+    def _may_not_fit_its_cause(self, found: Candidates) -> Mask:
+        """A cause may be remembered, or be accepted in this block."""
+        here = dict(zip(found.events, found.purposes, strict=True))
+        repeated = len(here) < len(found.events)
+        causations = found.tickets.causations
+        suspect = np.zeros(len(causations), np.bool_)
+        for at, causation in enumerate(causations):
+            if causation:
+                cause = hash64(causation.encode())
+                known = self.memory.purposes.get(cause)
+                suspect[at] = repeated or not (
+                    (known is None or self._fits(found.purposes[at], known[0]))
+                    and (cause not in here or self._fits(found.purposes[at], here[cause]))
+                )
+        return suspect
+
+    def _fits(self, number: int, cause_number: int) -> bool:
+        purpose, cause = self.names[number], self.names[cause_number]
+        known = self._policy.purposes.get(cause)
+        # A purpose that has left the policy cannot be judged any more.
+        return known is None or purpose == cause or purpose in known.compatible
+
+    def _has_consent(self, found: Candidates, at: int) -> bool:
+        """Without a subject there is nobody to ask."""
+        subject = found.tickets.subjects[at]
+        if not subject:
+            return True
+        profile = self._profiles.get(subject)
+        return profile is not None and self.names[found.purposes[at]] in profile.granted
+
+    def _is_back(self, text: str) -> bool:
+        return bool(text) and is_back_at(text, *self._gate)
+
+    def _remember(self, topic: str, found: Candidates, run: slice) -> None:
+        """Accept neighbours that are certain to pass."""
+        parts, times = found.partitions[run], found.tickets.times_ms[run]
+        now_ms = np.empty_like(times)
+        for part in np.unique(parts).tolist():
+            mine = parts == part
+            newest = self.newest.get((topic, part), 0)
+            reached = np.maximum(np.maximum.accumulate(times[mine]), newest)
+            now_ms[mine] = reached
+            self.newest[topic, part] = int(reached[-1])
+        self.memory.remember_all(
+            keys=found.keys[run],
+            events=found.events[run],
+            contents=found.contents[run],
+            purposes=found.purposes[run],
+            at_ms=now_ms.tolist(),
+        )
+
+    def judge(self, block: CheckedBlock, found: Candidates, at: int) -> Refusal | None:
+        """Judge one candidate by what the lane remembers now, and remember it if it passes."""
+        raw, tickets = block.raw, found.tickets
+        where = (raw.topic, int(found.partitions[at]))
+        newest = self.newest.get(where, 0)
+        time_ms = int(tickets.times_ms[at])
+        decision = tickets.labels[tickets.numbers[at]].decision
+        kept_until_ms = int(found.recorded_ms[at]) + decision.retention_s * 1_000
+        if kept_until_ms <= raw.received_ms:
+            return Refusal("T405", "", "expected a record within its policy's retention")
+        if raw.topic != PROFILE_TOPIC and self._is_too_late(time_ms, newest):
+            return Refusal("T601", "/ce_time", "expected a time that late corrections reach")
+        if self._is_back(tickets.hops[at]):
+            return Refusal("T502", "/ce_datahops", "expected a replay hop before a second pass")
+        now_ms = max(newest, time_ms)
+        causation = tickets.causations[at]
+        if causation:
+            number = self.memory.purpose_of(hash64(causation.encode()), now_ms=now_ms)
+            # Without a number the cause is of another lane, or forgotten.
+            if number is not None and not self._fits(found.purposes[at], number):
+                return Refusal("T206", "/ce_datapurpose", "expected a purpose its cause is open to")
+        if decision.consent and not self._has_consent(found, at):
+            return Refusal("T404", "/ce_datapurpose", "expected the person's consent")
+        sight = self.memory.see_key(
+            found.keys[at],
+            event=found.events[at],
+            content=found.contents[at],
+            purpose=found.purposes[at],
+            now_ms=now_ms,
+        )
+        if sight is Sight.REPEAT:
+            return Refusal("T602", "/ce_id", "expected each event once")
+        if sight is Sight.CONFLICT:
+            return Refusal("T603", "/ce_id", "expected the content first sent under this id")
+        self.newest[where] = now_ms
+        return None
+
+    def _is_too_late(self, time_ms: int, newest: int) -> bool:
+        """Not asked of profiles: a person's last word counts, however long it was on its way."""
+        return time_ms < newest - self._lateness_ms_max or time_ms // MINUTE_MS < self.floor_minute
+
+
+def _hash_all(parts: Sequence[bytes]) -> Hashes:
+    """The `hash64` of each."""
+    joined = b"".join([blake2b(part, digest_size=8).digest() for part in parts])
+    return np.frombuffer(joined, "<u8")
+
+
+@lru_cache(maxsize=8_192)
+def is_back_at(text: str, stage: str, node: str) -> bool:
+    """Tell whether a history went through a gate since it was last replayed."""
+    hops = parse_hops(text)
+    if isinstance(hops, Refusal):
+        return False  # the reader refuses such a ticket
+    for hop in reversed(hops):
+        if hop.stage == REPLAY_STAGE:
+            return False
+        if (hop.stage, hop.node) == (stage, node):
+            return True
+    return False

@@ -1,0 +1,103 @@
+"""The whole ingest flow with its own sinks: gate, routed topics, facts, rollups, books.
+
+The level that the command line gives is not used: the flow is as the product makes it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.run import cli_main
+
+from connectors.clickhouse.client import connect
+from connectors.clickhouse.sink import TableSink
+from connectors.clickhouse.writer import TableWriter
+from connectors.clock import SystemClock
+from connectors.kafka.lanes import LaneSource
+from flows import ingest
+from flows.run import make_record_sink, tune_garbage_collection
+from flows.settings import Settings, read_settings
+from flows.steps.gate import LaneGate
+from schemas.blocks import Outputs
+from schemas.codes import Door
+from tests.bench.meter import Meter, Task, leave, read_task, report
+
+LANES = 1
+EPOCH_S = 5.0
+
+
+class Doors:
+    """What left by which door."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self.routed: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    @property
+    def seen(self) -> int:
+        return self.routed.total() + self.refused.total()
+
+    def watch(self, _gate: LaneGate, outputs: Outputs) -> None:
+        self._meter.begin()
+        for (door, code), count in outputs.counts.items():
+            if door is not Door.ROUTED:
+                self.refused[code] += count
+        routed = (record.topic for record in outputs.records if "routed" in record.topic)
+        self.routed.update(routed)
+
+
+def settings_of(task: Task) -> Settings:
+    kafka = {"bootstrap_servers": task.bootstrap_servers, "delivery": "at_least_once"}
+    clickhouse = {"url": task.clickhouse_url}
+    return read_settings({"kafka": kafka, "clickhouse": clickhouse, "lanes": LANES})
+
+
+def run(task: Task) -> None:
+    meter = Meter()
+    doors = Doors(meter)
+    settings = settings_of(task)
+    address = settings.clickhouse_address
+    with tempfile.TemporaryDirectory() as folder:
+        flow = ingest.build(
+            settings,
+            source=LaneSource(
+                bootstrap_servers=task.bootstrap_servers,
+                lanes=LANES,
+                tables=(),
+                streams=(task.topic,),
+                clock=SystemClock(),
+                stop=lambda: doors.seen >= task.messages,
+                order_folder=Path(folder) / "order",
+            ),
+            records=make_record_sink(
+                settings, ingest.FLOW_ID, own=range(LANES), sources=(task.topic,)
+            ),
+            tables=TableSink(lanes=LANES, make_writer=lambda: TableWriter(connect(address))),
+            watch=doors.watch,
+        )
+        store = Path(folder) / "store"
+        store.mkdir()
+        init_db_dir(store, 1)
+        tune_garbage_collection()
+        cli_main(
+            flow,
+            epoch_interval=timedelta(seconds=EPOCH_S),
+            recovery_config=RecoveryConfig(str(store)),
+        )
+        measured = meter.end()
+    counts = {
+        "routed": dict(sorted(doors.routed.items())),
+        "refused": dict(sorted(doors.refused.items())),
+    }
+    report(measured, counts, {name: version(name) for name in ("airside", "bytewax")})
+    leave()
+
+
+if __name__ == "__main__":
+    run(read_task())

@@ -1,0 +1,255 @@
+"""The native library without a broker: same answers as Python, and nothing it must not do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, Message, Producer
+
+from connectors.kafka.intake import sort_out
+from connectors.native import build, level
+from connectors.native.intake import Batches, Copy
+from connectors.native.level import choose_level, find_fault, load_native, plugin_config
+from schemas.errors import ConfigError
+from schemas.ticket import ATTRIBUTES, LABEL_NAMES, PLAIN_FORMS
+from schemas.ticket_reader import TicketReader
+from tests import native_fuzz
+from tests.messages import NOW_MS, delivered, policy
+from tests.services import REQUIRE_NATIVE
+
+TOP = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def native() -> Any:
+    """The library; skips with the reason where it is not built, unless CI demands it."""
+    fault = find_fault()
+    if fault is not None:
+        _go_without(fault)
+    return load_native()
+
+
+def _go_without(fault: str) -> None:
+    if os.environ.get(REQUIRE_NATIVE) == "1":
+        pytest.fail(f"{REQUIRE_NATIVE}=1, and {fault}", pytrace=False)
+    pytest.skip(f"needs the native library: {fault}: run `just native`")
+
+
+def rows() -> list[tuple[Any, ...]]:
+    odd = [(b"a", b"\xff"), (b"a", None), (b"", b""), ("ü".encode(), b"x")]
+    return [
+        (1, 7, 123, b"k", b"v", odd),
+        (0, 3, -1, None, None, None),
+        (2, 1 << 40, NOW_MS, b"", b"", [(b"\xff\xfe", b"x"), (b"n", b"y")]),
+        (0, 4, 0, b"", b"x" * 100_000, []),
+    ]
+
+
+def test_a_batch_gives_back_what_it_was_given(native: Any) -> None:
+    batch = native.make_batch("t", rows())
+
+    assert ["t", 4] == [batch.topic(), len(batch)]
+    assert [1, 0, 2, 0] == batch.partitions()
+    assert [7, 3, 1 << 40, 4] == batch.offsets()
+    assert [123, -1, NOW_MS, 0] == batch.timestamps()
+    assert [row[3] for row in rows()] == batch.keys()
+    assert [row[4] for row in rows()] == batch.values()
+    assert [native_fuzz.as_client_gives(row[5]) for row in rows()] == list(batch)
+    with pytest.raises(IndexError):
+        batch[4]
+
+
+def test_a_batch_that_travels_to_another_process_is_a_list_there(native: Any) -> None:
+    batch = native.make_batch("t", rows())
+
+    assert list(batch) == pickle.loads(pickle.dumps(batch))
+
+
+def test_messages_that_are_held_one_by_one_are_like_the_clients_own(native: Any) -> None:
+    message = Message("t", 1, 7, b"k", b"v", [("a", b"\xff")], None, (1, 123))
+    batch = native.make_batch("t", [(1, 7, 123, b"k", b"v", [(b"a", b"\xff")])])
+
+    [copy] = Batches([batch], []).messages()
+
+    assert Copy.of(message) == copy
+    assert [copy] == sort_out([copy]).messages()
+
+
+def test_the_label_parts_are_the_readers(native: Any) -> None:
+    raw = [(name.encode(), value) for name, value in delivered(1).headers]
+    _, fresh, _, suspects, _, _ = native.Scanner().scan(
+        native.make_batch("t", [(0, 0, 0, None, None, raw)])
+    )
+    given = {PLAIN_FORMS.get(name, name): value for name, value in delivered(1).headers}
+
+    assert [] == suspects
+    assert [tuple(given.get(name) for name in LABEL_NAMES)] == fresh
+    assert set(LABEL_NAMES) <= set(ATTRIBUTES)
+
+
+def test_an_ordinary_ticket_needs_no_second_look(native: Any) -> None:
+    """Otherwise everything would be right, and nothing would be faster."""
+    rng = random.Random(5)
+    reader = TicketReader(policy())
+    batch_rows = [
+        (0, n, NOW_MS, None, None, [(k.encode(), v) for k, v in delivered(n).headers])
+        for n in range(100)
+    ]
+    batch = native.make_batch("t", batch_rows)
+
+    assert [] == native.Scanner().scan(batch)[3]
+    assert native_fuzz.compare(native, rng, (reader, reader)) >= 0
+    tickets, refusals = reader.read_block(batch)
+    assert {} == refusals
+    assert [reader.read(headers) for headers in batch] == list(tickets)
+
+
+def test_more_labels_than_are_kept_are_read_all_the_same(native: Any) -> None:
+    reader = TicketReader(policy())
+    for first in (0, 5_000):
+        raws = [
+            [(k.encode(), v) for k, v in delivered(n, source=f"/sender/{n}").headers]
+            for n in range(first, first + 5_000)
+        ]
+        batch = native.make_batch("t", [(0, 0, 0, None, None, raw) for raw in raws])
+        tickets, refusals = reader.read_block(batch)
+
+        assert {} == refusals
+        found = [tickets.labels[number].source for number in tickets.numbers.tolist()]
+        assert [f"/sender/{n}" for n in range(first, first + 5_000)] == found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_odd_headers_get_the_verdicts_of_the_pure_level(native: Any, seed: int) -> None:
+    readers = (TicketReader(policy()), TicketReader(policy()))
+    rng = random.Random(seed)
+
+    assert sum(native_fuzz.compare(native, rng, readers) for _ in range(20)) > 0
+
+
+def test_records_that_nobody_takes_are_told_of(native: Any) -> None:
+    native_fuzz.use_clients(native, random.Random(1))
+
+
+def test_identifiers_keep_their_rows(native: Any) -> None:
+    native_fuzz.use_ids(native, random.Random(2))
+
+
+def test_a_reader_without_a_client_is_refused(native: Any) -> None:
+    with pytest.raises(RuntimeError, match="no client was made"):
+        native.Reader()
+
+
+def test_a_writer_outlives_its_client_without_harm(native: Any) -> None:
+    producer = Producer(plugin_config({"log_level": 0}))
+    writer = native.Writer()
+    del producer
+
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        writer.produce([], 0)
+    assert writer.failure() is None
+
+
+@pytest.mark.parametrize("record", [("t", "text", b"", []), ("t", None, b"", [("a",)]), ("t",)])
+def test_a_record_of_another_form_is_an_error(native: Any, record: Any) -> None:
+    producer = Producer(plugin_config({"log_level": 0}))
+    writer = native.Writer()
+
+    with pytest.raises((TypeError, IndexError)):
+        writer.produce([record], 0)
+    assert len(producer) == 0
+
+
+def test_a_full_queue_says_where_it_ended(native: Any) -> None:
+    producer = Producer(plugin_config({"log_level": 0, "queue.buffering.max.messages": 3}))
+    writer = native.Writer()
+    records = [("t", None, b"v", [("a", None)])] * 5
+
+    assert (3, KafkaError._QUEUE_FULL) == writer.produce(records, 0)
+    producer.purge()
+    producer.poll(0)
+
+
+def test_memory_stays_as_it_is_after_many_batches(native: Any) -> None:
+    found = run_fuzz("--seed", "1", "--rounds", "1", "--steady", "800")
+
+    assert found["kbytes"][-1] - found["kbytes"][1] < 2_048  # 240,000 messages, about 100 MB
+
+
+def run_fuzz(*arguments: str, **environment: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.native_fuzz", *arguments],
+        cwd=TOP,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-4_000:]
+    return json.loads(done.stdout)
+
+
+def test_the_sanitizers_find_nothing(native: Any, tmp_path: Path) -> None:
+    """Bounds, lifetimes, overflows and null pointers, in all that the odd headers reach."""
+    compiler = build.find_compiler()
+    library = subprocess.run(
+        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not Path(library).is_absolute():
+        _go_without("the compiler brings no sanitizers")
+    target = build.build(tmp_path / "_native.abi3.so", (*build.SANITIZE, *build.STRICT))
+
+    found = run_fuzz(
+        *("--seed", "4", "--rounds", "11", "--steady", "20", "--library", str(target)),
+        LD_PRELOAD=library,
+        # Python itself frees nothing at its end, so leaks are looked for above.
+        ASAN_OPTIONS="detect_leaks=0",
+        PYTHONMALLOC="malloc",
+    )
+
+    assert found["plain"] > 0
+
+
+def test_without_the_library_the_level_is_pure_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(level, "find_fault", lambda: "the native library is not built")
+
+    assert ("pure", "the native library is not built") == choose_level("auto")
+    with pytest.raises(ConfigError, match="found native, and the native library is not built"):
+        choose_level("native")
+
+
+def test_a_machine_without_a_compiler_installs_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = TOP / "infra" / "build_hook.py"
+    spec = importlib.util.spec_from_file_location("build_hook", path)
+    assert spec is not None
+    assert spec.loader is not None
+    hook_module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook_module)
+    told: list[str] = []
+
+    class App:
+        display_warning = told.append
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    data: dict[str, Any] = {"force_include": {}}
+    hook = hook_module.CustomBuildHook(str(TOP), {}, None, None, "", "wheel", App())
+    hook.initialize("standard", data)
+
+    assert {"force_include": {}} == data
+    assert ["the native level is not built, which is fine: no C compiler is installed"] == [
+        line.partition(": none of")[0] for line in told
+    ]
