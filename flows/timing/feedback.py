@@ -166,7 +166,7 @@ class Feedback:
             self._judge(journey, send, at_ms=at_ms)
         elif send.phase == CLOSED and not send.answered and self._in_window(send, at_ms):
             send.answered = True
-            if send.train:
+            if send.train and send.sent_slot != NO_SLOT:
                 lesson = Lesson(journey, send, responded=True, at_ms=at_ms, corrects=True)
                 self.lessons.append(lesson)
 

@@ -128,6 +128,15 @@ def test_the_slot_learned_is_that_of_the_sending_and_what_was_not_kept_is_not_co
     assert {"a": (7, True), "b": (8, False)} == found
 
 
+def test_a_sending_whose_local_hour_nobody_knows_teaches_nothing_even_late() -> None:
+    feedback = Feedback(RULES)
+    feedback.note_sent("j", sending(HOUR_MS, slot=NO_SLOT))
+    feedback.expire(3 * HOUR_MS)
+    feedback.note_response("j", HOUR_MS + 1, early=early())
+
+    assert [] == told(feedback)
+
+
 def test_what_bounced_is_no_negative_and_may_be_sent_again() -> None:
     feedback = Feedback(RULES)
     feedback.plan("j", planned())
