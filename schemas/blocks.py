@@ -60,6 +60,8 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     `schemas.events.COLUMNS` can be read on a body. `watermark_ms` is the event time that every
     partition of the lane has reached, 0 before the first. `gone` are the subjects whose profile
     was removed. Blocks of the profile topic are given again at each start, before any stream.
+    `refused` counts, by source and code, what the gate before refused of the same block; a flow
+    that reads routed topics does not know it.
     Units: milliseconds since 1970 UTC; `recorded_ms` is when the event's first record was made.
     """
 
@@ -80,6 +82,7 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     zones: list[str]
     bodies: list[Any]
     gone: list[str] = []
+    refused: dict[tuple[str, str], int] = {}
 
 
 class Origin(NamedTuple):
@@ -133,7 +136,8 @@ class Rows(NamedTuple):
 class Outputs(NamedTuple):
     """All that one block leads to; `counts` says how many messages left by each (door, code).
 
-    Shapes: `accepted` is there where somebody follows, and the block had something to follow.
+    Shapes: `accepted` is there where somebody follows, and the block had something to follow;
+    `only_refused` in its place where the gate let nothing of a block through.
     """
 
     lane: int
@@ -142,6 +146,7 @@ class Outputs(NamedTuple):
     rows: list[Rows]
     counts: dict[tuple[Door, str], int]
     accepted: AcceptedBlock | None = None
+    only_refused: AcceptedBlock | None = None
 
 
 class Followed(NamedTuple):

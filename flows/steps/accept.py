@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from flows.steps.write_facts import Accepted
-from schemas.blocks import AcceptedBlock, CheckedBlock
+from schemas.blocks import AcceptedBlock, CheckedBlock, Outputs
 from schemas.events import COLUMNS
 from schemas.hops import clock_went_back, parse_hops
 from schemas.tickets import NO_TIME
@@ -87,6 +87,21 @@ def accepted_block(
         bodies=take(block.bodies),
         gone=list(gone),
     )
+
+
+def tell_refused(
+    outputs: Outputs, block: CheckedBlock, refused: dict[tuple[str, str], int]
+) -> Outputs:
+    """The outputs with what followers may know of refusals: how many by source and code."""
+    if not refused:
+        return outputs
+    accepted = outputs.accepted
+    if accepted is None:
+        empty = accepted_block(block, [], watermark_ms=0, zones={})
+        empty.refused = dict(refused)
+        return outputs._replace(only_refused=empty)
+    accepted.refused = dict(refused)
+    return outputs
 
 
 def accepted_events(block: CheckedBlock, places: Sequence[int]) -> Accepted:
