@@ -16,7 +16,7 @@ WARM_UP: Final = 30
 
 _MEMORY: Final = 0.05
 _CLIP: Final = 3.0
-_CALM: Final = 2.0
+_CALM: Final = 3.0
 _TYPES_MAX: Final = 32
 _LEAST_EVENTS: Final = 20
 
@@ -25,9 +25,9 @@ class Limits(NamedTuple):
     """From which score a minute is told about, and how many calm ones end it."""
 
     volume: float = 6.0
-    sum_: float = 12.0
+    sum_: float = 16.0
     mix: float = 7.0
-    calm: int = 3
+    calm: int = 30
 
 
 class Anomaly(NamedTuple):
@@ -112,7 +112,8 @@ class Series(msgspec.Struct, array_like=True, gc=False):
             self.below = max(0.0, self.below - cut - 0.5)
             drift = max(self.above, self.below)
             beyond = abs(score) >= limits.volume or drift >= limits.sum_
-            if drift >= limits.sum_:
+            if beyond or self.volume_alarm.is_on:
+                # While it lasts the level follows, and what it is off by is no news.
                 self.above = self.below = 0.0
             expected = max((level.mean / 2) ** 2 - 0.375, 0.0)
             if self.volume_alarm.take(
