@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from flows import everything, follow, ingest
 from flows.journey.make import JOURNEY, JOURNEY_STEP, make_step
+from flows.quality.make import QUALITY, QUALITY_STEP, make_quality_step
 from flows.settings import Settings
 from flows.timing import TIMING, TIMING_STEP
 
@@ -29,12 +30,14 @@ def _make_timing(settings: Settings) -> follow.Step:
 FOLLOWERS: Final[dict[str, Callable[[Settings], follow.Step]]] = {
     JOURNEY: make_step,
     TIMING: _make_timing,
+    QUALITY: make_quality_step,
 }
 """What follows accepted events, by the name of the flow that it can be on its own."""
 
 STEPS: Final[dict[str, str]] = {
     JOURNEY: JOURNEY_STEP,
     TIMING: TIMING_STEP,
+    QUALITY: QUALITY_STEP,
 }
 """The step id of each follower."""
 

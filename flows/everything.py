@@ -54,14 +54,16 @@ def build(
     """
     flow = Dataflow(FLOW_ID)
     outputs = add_gate(flow, settings, source, watch=watch, followed=True)
-    accepted = op.filter_map_value("take_accepted", outputs, lambda item: item.accepted)
+    accepted = op.filter_map_value(
+        "take_accepted", outputs, lambda item: item.accepted or item.only_refused
+    )
     followed = []
     for step in steps:
 
         @tells(step.step_id)
         def make_logic(resume: bytes | None, step: Step = step) -> FollowLogic:
             follower: Follower = step.make()
-            return FollowLogic(follower, resume, step.step_id)
+            return FollowLogic(follower, resume, step.step_id, sees_refused=step.sees_refused)
 
         followed.append(op.stateful_batch(step.step_id, accepted, make_logic))
     records = op.map_value("take_gate_records", outputs, lambda item: item.records)

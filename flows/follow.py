@@ -61,14 +61,24 @@ class Step(NamedTuple):
 
     step_id: str
     make: Callable[[], Follower]
+    sees_refused: bool = False
+    # also given the blocks of which the gate let nothing through.
 
 
 class FollowLogic(StatefulBatchLogic[AcceptedBlock, Followed, bytes]):
     """One lane's follower behind Bytewax's interface."""
 
-    def __init__(self, follower: Follower, resume: bytes | None, step_id: str) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        resume: bytes | None,
+        step_id: str,
+        *,
+        sees_refused: bool = False,
+    ) -> None:
         self._follower = follower
         self._step_id = step_id
+        self._sees_refused = sees_refused
         if resume is not None:
             follower.load(resume)
 
@@ -77,7 +87,11 @@ class FollowLogic(StatefulBatchLogic[AcceptedBlock, Followed, bytes]):
         return tells(self._step_id)(self._follow)(values), False
 
     def _follow(self, values: list[AcceptedBlock]) -> list[Followed]:
-        followed = [self._follower.follow(block) for block in values]
+        followed = [
+            self._follower.follow(block)
+            for block in values
+            if block.ids or block.gone or self._sees_refused
+        ]
         crash_point("after_state")
         return followed
 

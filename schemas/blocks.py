@@ -70,7 +70,9 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     partition of the lane has reached, 0 before the first. `gone` are the subjects whose profile
     was removed, and `gone_at` where that stands (partition, offset). Blocks of the profile topic
     are given again at each start, before any stream. `notices` are messages without a ticket, of
-    topics that pass around the gate; all columns are empty then.
+    topics that pass around the gate; all columns are empty then. `refused` counts, by source and
+    code, what the gate before refused of the same block; a flow that reads routed topics does not
+    know it.
     Units: milliseconds since 1970 UTC; `recorded_ms` is when the event's first record was made.
     """
 
@@ -93,6 +95,7 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     gone: list[str] = []
     gone_at: list[tuple[int, int]] = []
     notices: list[Notice] = []
+    refused: dict[tuple[str, str], int] = {}
 
 
 class Origin(NamedTuple):
@@ -146,7 +149,8 @@ class Rows(NamedTuple):
 class Outputs(NamedTuple):
     """All that one block leads to; `counts` says how many messages left by each (door, code).
 
-    Shapes: `accepted` is there where somebody follows, and the block had something to follow.
+    Shapes: `accepted` is there where somebody follows, and the block had something to follow;
+    `only_refused` in its place where the gate let nothing of a block through.
     """
 
     lane: int
@@ -155,6 +159,7 @@ class Outputs(NamedTuple):
     rows: list[Rows]
     counts: dict[tuple[Door, str], int]
     accepted: AcceptedBlock | None = None
+    only_refused: AcceptedBlock | None = None
 
 
 class Followed(NamedTuple):

@@ -52,7 +52,7 @@ class Topic(BaseModel):
     owner: Name
     producers: Names
     consumers: Names
-    key: Literal["subject", "lane", "experiment"]
+    key: Literal["subject", "lane", "experiment", "dataset"]
     partitions: Annotated[int, Field(ge=1, le=1024)]
     retention: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,4}[mhd]|forever)$")]
     compaction: bool

@@ -121,13 +121,13 @@ def column_faults(columns: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 def _takes(arrow: Any, kind: str) -> bool:
     """Tell whether a column of this ClickHouse type takes this Arrow type."""
-    kind = kind.removeprefix("LowCardinality(")
+    kind = kind.removeprefix("LowCardinality(").removeprefix("Nullable(")
     if pa.types.is_list(arrow):
         return kind.startswith("Array(") and _takes(arrow.value_type, kind.removeprefix("Array("))
     if pa.types.is_struct(arrow):
         return kind.startswith("Tuple(")
     if pa.types.is_fixed_size_binary(arrow):
-        return kind == f"FixedString({arrow.byte_width})"
+        return kind.startswith(f"FixedString({arrow.byte_width})")
     return kind.partition("(")[0].rstrip(")") in _TYPES[arrow]
 
 

@@ -185,6 +185,54 @@ TABLES: Final[dict[str, Table]] = {
         ),
         key=("outcome_id", "model", "slot"),
     ),
+    "quality": Table(
+        pa.schema(
+            [
+                ("w", _MS),
+                ("dataset", _TEXT),
+                ("producer", _TEXT),
+                ("rule", _TEXT),
+                ("dimension", _TEXT),
+                ("checked", _COUNT),
+                ("failed", _COUNT),
+                ("severity", _TEXT),
+                ("lane", pa.uint16()),
+                ("ver", _COUNT),
+            ]
+        ),
+        key=("w", "dataset", "producer", "rule", "lane"),
+    ),
+    "anomalies": Table(
+        pa.schema(
+            [
+                ("w", _MS),
+                ("dataset", _TEXT),
+                ("producer", _TEXT),
+                ("kind", _TEXT),
+                ("lane", pa.uint16()),
+                ("expected", _REAL),
+                ("observed", _REAL),
+                ("score", _REAL),
+                ("ver", _COUNT),
+            ]
+        ),
+        key=("w", "dataset", "producer", "kind", "lane"),
+    ),
+    "lineage_edges": Table(
+        pa.schema(
+            [
+                ("from_node", _TEXT),
+                ("to_node", _TEXT),
+                ("lane", pa.uint16()),
+                ("declared", pa.bool_()),
+                ("n", _COUNT),
+                ("first_at", _MS),
+                ("last_at", _MS),
+                ("ver", _COUNT),
+            ]
+        ),
+        key=("from_node", "to_node", "lane"),
+    ),
     "rollup_floors": Table(
         pa.schema([("lane", pa.uint16()), ("floor", _MS), ("ver", pa.uint64())]), key=("lane",)
     ),

@@ -81,8 +81,8 @@ def make_question(options: Namespace, settings: Settings, policy: Policy, clock:
     now_s = clock.now_ms() // 1_000
     return Question(
         metrics=tuple(options.metrics),
-        since_s=_moment(options.since, now_s),
-        until_s=_moment(options.until, now_s),
+        since_s=moment(options.since, now_s),
+        until_s=moment(options.until, now_s),
         by=tuple(part for part in options.by.split(",") if part),
         where=_conditions(options.where),
         grain=options.grain,
@@ -92,8 +92,11 @@ def make_question(options: Namespace, settings: Settings, policy: Policy, clock:
     )
 
 
-def _moment(text: str, now_s: int) -> int:
-    """A span back from now, or a date or time of ISO 8601, UTC where it says nothing else."""
+def moment(text: str, now_s: int) -> int:
+    """A span back from now, or a date or time of ISO 8601, UTC where it says nothing else.
+
+    Errors: ConfigError for a text that is neither.
+    """
     if text == "now":
         return now_s
     if re.fullmatch(SPAN, text):

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from flows.steps.write_facts import Accepted
-from schemas.blocks import AcceptedBlock, CheckedBlock, Notice, RawBlock
+from schemas.blocks import AcceptedBlock, CheckedBlock, Notice, Outputs, RawBlock
 from schemas.events import COLUMNS
 from schemas.hops import clock_went_back, parse_hops
 from schemas.tickets import NO_TIME, Tickets, columns_at
@@ -106,6 +106,21 @@ def accepted_block(
         zones=[zones.get(place, "") for place in places],
         bodies=take(block.bodies),
     )
+
+
+def tell_refused(
+    outputs: Outputs, block: CheckedBlock, refused: dict[tuple[str, str], int]
+) -> Outputs:
+    """The outputs with what followers may know of refusals: how many by source and code."""
+    if not refused:
+        return outputs
+    accepted = outputs.accepted
+    if accepted is None:
+        empty = accepted_block(block, [], watermark_ms=0, zones={})
+        empty.refused = dict(refused)
+        return outputs._replace(only_refused=empty)
+    accepted.refused = dict(refused)
+    return outputs
 
 
 def accepted_events(

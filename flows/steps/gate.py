@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from flows.steps.accept import PROFILE_TOPIC, accepted_events, to_follow
+from flows.steps.accept import PROFILE_TOPIC, accepted_events, tell_refused, to_follow
 from flows.steps.close_cells import ClosedCells
 from flows.steps.count_fates import RUN, Ledger, Tally
 from flows.steps.deduplicate import Memory
@@ -121,7 +121,8 @@ class LaneGate:
             zones = dict(zip(places, events.zones, strict=True))
             watermark_ms = self.watermark_ms or 0
             followed = to_follow(block, zones=zones, held=held, watermark_ms=watermark_ms)
-            return outputs._replace(accepted=followed)
+            told = Counter((message.source, message.refusal.code) for _, message in refused)
+            return tell_refused(outputs._replace(accepted=followed), block, told)
         return outputs
 
     def _fresh(self, raw: RawBlock) -> Sequence[int]:

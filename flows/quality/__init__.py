@@ -1,0 +1,1 @@
+"""The quality of data: rules, anomalies, and lineage as declared against as observed."""

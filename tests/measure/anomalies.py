@@ -1,0 +1,148 @@
+"""Compare detectors on simulated minutes: `python -m tests.measure.anomalies`.
+
+Each seed has a calm stream of two days with a daily rhythm, for false alarms, and streams with a
+drop to nothing, a drop by half, a burst and a change of mix, for the delay in minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from math import pi, sin, sqrt
+from statistics import median
+
+import numpy as np
+from river import anomaly, drift
+
+from flows.quality.detect import Limits, Series
+
+SEEDS = range(12)
+MINUTES = 2_880
+AT = 1_440
+RATE = 60.0
+SHARES = np.array([0.4, 0.3, 0.2, 0.1])
+FAULTS = ("drop", "half", "burst", "mix")
+Minute = dict[str, int]
+Detector = Callable[[Minute], bool]
+
+
+def stream(seed: int, fault: str) -> Iterator[Minute]:
+    """The counts of each type, minute by minute."""
+    rng = np.random.default_rng(seed)
+    for minute in range(MINUTES):
+        rate = RATE * (1 + 0.4 * sin(2 * pi * minute / 1_440)) * rng.gamma(100, 0.01)
+        shares = SHARES
+        if minute >= AT:
+            rate *= {"drop": 0.0, "half": 0.5, "burst": 3.0}.get(fault, 1.0)
+            shares = SHARES[::-1] if fault == "mix" else SHARES
+        counts = rng.multinomial(rng.poisson(rate), shares)
+        yield {f"t{number}": int(n) for number, n in enumerate(counts) if n}
+
+
+def ours() -> Detector:
+    series, limits = Series(), Limits()
+    return lambda minute: bool(series.close(minute, limits))
+
+
+def residual() -> Callable[[Minute], tuple[float, float, float]]:
+    """What level and mix are off by, for detectors that expect no trend."""
+    state = {"level": 0.0, "share": 0.0, "seen": 0.0}
+
+    def off(minute: Minute) -> tuple[float, float, float]:
+        n = sum(minute.values())
+        value, share = 2 * sqrt(n + 0.375), minute.get("t0", 0) / n if n else state["share"]
+        found = value - state["level"], share - state["share"]
+        state["seen"] += 1
+        weight = max(0.05, 1 / state["seen"])
+        state["level"] += weight * found[0]
+        state["share"] += weight * found[1]
+        return (*found, share)
+
+    return off
+
+
+def drifting(make: Callable[[], drift.ADWIN | drift.PageHinkley]) -> Callable[[], Detector]:
+    def build() -> Detector:
+        off, detectors = residual(), (make(), make())
+
+        def take(minute: Minute) -> bool:
+            hit = False
+            volume, _, share = off(minute)
+            # The share itself, ten times, so that one bound suits both.
+            for one, value in zip(detectors, (volume, 10 * share), strict=True):
+                one.update(value)
+                hit = hit or one.drift_detected
+            return hit
+
+        return take
+
+    return build
+
+
+def gaussian() -> Detector:
+    off = residual()
+    scorers = [anomaly.GaussianScorer(window_size=None, grace_period=30) for _ in range(2)]
+
+    def take(minute: Minute) -> bool:
+        hit = False
+        for one, value in zip(scorers, off(minute)[:2], strict=True):
+            hit = hit or one.score_one(None, value) > 1 - 1e-6
+            one.learn_one(None, value)
+        return hit
+
+    return take
+
+
+def half_space() -> Detector:
+    off = residual()
+    trees = anomaly.HalfSpaceTrees(
+        n_trees=15, height=6, window_size=250, seed=1, limits={"a": (-15, 15), "b": (-1, 1)}
+    )
+    seen = [0]
+
+    def take(minute: Minute) -> bool:
+        a, b, _ = off(minute)
+        point = {"a": a, "b": b}
+        seen[0] += 1
+        hit = seen[0] > 500 and trees.score_one(point) > 0.97
+        trees.learn_one(point)
+        return hit
+
+    return take
+
+
+DETECTORS: dict[str, Callable[[], Detector]] = {
+    "ours": ours,
+    "ADWIN": drifting(lambda: drift.ADWIN(delta=0.0001)),
+    "PageHinkley": drifting(lambda: drift.PageHinkley(min_instances=30, delta=0.5, threshold=20)),
+    "GaussianScorer": gaussian,
+    "HalfSpaceTrees": half_space,
+}
+
+
+def hits(make: Callable[[], Detector], seed: int, fault: str) -> list[int]:
+    detector = make()
+    return [number for number, minute in enumerate(stream(seed, fault)) if detector(minute)]
+
+
+def main() -> int:
+    """Print a line for each detector."""
+    say = sys.stdout.write
+    say(f"{'detector':16}{'false alarms a day':>20}" + "".join(f"{f:>22}" for f in FAULTS) + "\n")
+    for name, make in DETECTORS.items():
+        calm = [len(hits(make, seed, "")) for seed in SEEDS]
+        line = f"{name:16}{sum(calm) * 1_440 / (MINUTES * len(SEEDS)):20.3f}"
+        for fault in FAULTS:
+            after = [
+                [at - AT for at in hits(make, seed, fault) if AT <= at < AT + 120] for seed in SEEDS
+            ]
+            delays = [some[0] for some in after if some]
+            told = f"{len(delays)}/{len(SEEDS)}, {median(delays):.0f} min" if delays else "none"
+            line += f"{told:>22}"
+        say(line + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
