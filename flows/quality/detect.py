@@ -25,8 +25,8 @@ class Limits(NamedTuple):
     """From which score a minute is told about, and how many calm ones end it."""
 
     volume: float = 6.0
-    sum_: float = 16.0
-    mix: float = 7.0
+    sum_: float = 12.0
+    mix: float = 10.0
     calm: int = 30
 
 
