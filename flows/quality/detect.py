@@ -1,7 +1,7 @@
 """Detect that a minute is unlike those before: in its number of events, or in their mix.
 
 Both detectors are sums of their own that a snapshot keeps as numbers. They were chosen by
-`python -m tests.measure.anomalies`, against River's detectors; docs/quality.md has the figures.
+`python -m tests.measure.anomalies`, against River's detectors.
 """
 
 from __future__ import annotations

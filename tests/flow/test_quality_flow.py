@@ -99,7 +99,8 @@ def test_on_its_own_it_counts_accepted_events_alike_but_knows_no_refusals() -> N
     source = MemorySource({0: list(blocks())}, tables=TABLES)
     run_main(everything.build(settings(), [step], source=source, sinks=sinks))
     records = [record for part in journal.items("records") for record in part]
-    routed = MemorySource({0: routed_blocks(records, lane=0, received_ms=NOW_MS)})
+    items: list[RawBlock | str] = [*routed_blocks(records, lane=0, received_ms=NOW_MS)]
+    routed = MemorySource({0: items})
     run_main(follow.build("quality", settings(), step, source=routed, sinks=sinks_into(alone)))
 
     def rows(journal: Journal, *names: str) -> dict[Any, Any]:
@@ -135,7 +136,8 @@ def test_a_follower_that_asks_for_no_refusals_gets_no_empty_block() -> None:
     for sees_refused, wanted in ((False, [19]), (True, [0, 19])):
         seen.clear()
         watching = step._replace(make=Watching, sees_refused=sees_refused)
-        source = MemorySource({0: list(blocks()[:2])})
+        items: list[RawBlock | str] = list(blocks()[:2])
+        source = MemorySource({0: items})
         flow = everything.build(settings(), [watching], source=source, sinks=sinks_into(Journal()))
         run_main(flow)
         assert wanted == seen

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from math import pi, sin, sqrt
 from statistics import median
+from typing import Any
 
 import numpy as np
-from river import anomaly, drift
+from river import anomaly as river_anomaly
+from river import drift as river_drift
 
 from flows.quality.detect import Limits, Series
 
@@ -24,6 +26,10 @@ RATES = (60.0, 6.0)
 """Events a minute."""
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
 FAULTS = ("drop", "half", "burst", "mix")
+# The detectors are not typed.
+anomaly: Any = river_anomaly
+drift: Any = river_drift
+
 Minute = dict[str, int]
 Detector = Callable[[Minute], bool]
 
@@ -63,7 +69,7 @@ def residual() -> Callable[[Minute], tuple[float, float, float]]:
     return off
 
 
-def drifting(make: Callable[[], drift.ADWIN | drift.PageHinkley]) -> Callable[[], Detector]:
+def drifting(make: Callable[[], Any]) -> Callable[[], Detector]:
     def build() -> Detector:
         off, detectors = residual(), (make(), make())
 
