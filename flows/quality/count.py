@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from flows.quality.agree import Agreement
 from flows.quality.cells import MINUTE_MS, Cells, Key
 from schemas.blocks import AcceptedBlock
+from schemas.events import EVENT_TYPES
 from schemas.quality import Quality, Rule
 from schemas.ticket import Label
+from schemas.topics_catalog import load_topics
 
 
 class Counter:
@@ -29,26 +32,29 @@ class Counter:
         types: dict[Key, dict[str, int]] = {}
         for (minute, _), places in groups.items():
             label = block.labels[places[0]]
-            key = self._cells.key_of(minute, block.topic, label.source)
+            dataset = dataset_of(block.topic, label.type)
+            key = self._cells.key_of(minute, dataset, label.source)
             mix = types.setdefault(key, {})
             mix[label.type] = mix.get(label.type, 0) + len(places)
-            for number, rule in self._rules_of(block.topic, label.type):
+            for number, rule in self._rules_of(dataset, label.type):
                 if rule.after is None and rule.constant is None:
                     failed = _failed(rule, block, places)
                     self._cells.count(key, number, len(places), failed)
         for place, number, rule, label in self._pairs(block):
             minute = block.times_ms[place] // MINUTE_MS
-            key = self._cells.key_of(minute, block.topic, label.source)
+            dataset = dataset_of(block.topic, label.type)
+            key = self._cells.key_of(minute, dataset, label.source)
             self._agree(block, place, number, rule, key)
         return types
 
     def _pairs(self, block: AcceptedBlock) -> Iterator[tuple[int, int, Rule, Label]]:
         """In the order of the block: what has to agree with what came before it."""
         for number, rule in self._rules:
-            if not rule.is_of(block.topic) or (rule.after is None and rule.constant is None):
+            if rule.after is None and rule.constant is None:
                 continue
             for place, label in enumerate(block.labels):
-                if label.type == rule.after or rule.is_of(block.topic, label.type):
+                dataset = dataset_of(block.topic, label.type)
+                if label.type == rule.after or rule.is_of(dataset, label.type):
                     yield place, number, rule, label
 
     def _agree(self, block: AcceptedBlock, place: int, number: int, rule: Rule, key: Key) -> None:
@@ -86,6 +92,19 @@ class Counter:
             found = [pair for pair in self._rules if pair[1].is_of(dataset, event_type)]
             self._known[dataset, event_type] = found
         return found
+
+
+@lru_cache(maxsize=4_096)
+def dataset_of(topic: str, event_type: str) -> str:
+    """The topic that an event was produced to, also where it is read from a routed one.
+
+    >>> dataset_of("ntf.routed.open.v1", "ntf.delivery.sent.v1")
+    'ntf.delivery.v1'
+    """
+    known, kind = load_topics().get(topic), EVENT_TYPES.get(event_type)
+    if kind is None or (known is not None and known.event_types):
+        return topic
+    return kind.topic
 
 
 def _failed(rule: Rule, block: AcceptedBlock, places: list[int]) -> int:

@@ -1,7 +1,7 @@
 """Detect that a minute is unlike those before: in its number of events, or in their mix.
 
 Both detectors are sums of their own that a snapshot keeps as numbers. They were chosen by
-`python -m tests.measure.anomalies`, against River's detectors; docs/quality.md has the figures.
+`python -m tests.measure.anomalies`, against River's detectors.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Limits(NamedTuple):
     """From which score a minute is told about, and how many calm ones end it."""
 
     volume: float = 6.0
-    sum_: float = 16.0
-    mix: float = 7.0
+    sum_: float = 12.0
+    mix: float = 10.0
     calm: int = 30
 
 

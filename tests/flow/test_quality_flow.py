@@ -12,12 +12,13 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import run_main
 
 from connectors.memory import ABORT, Journal, MemorySource
-from flows import everything
+from flows import everything, follow
 from flows.ingest import TABLES
 from flows.quality.make import make_quality_step
 from schemas.blocks import OutRecord, RawBlock
 from schemas.quality_found import QUALITY_TOPIC
 from tests.flow.test_follow_flow import sinks_into
+from tests.follower import routed_blocks
 from tests.journeys_run import Table
 from tests.messages import NOW_MS, block, delivered, settings
 
@@ -91,6 +92,31 @@ def test_an_abort_anywhere_leads_to_the_same_rows_and_findings(tmp_path: Path) -
         assert (rows, records) == outcome(tmp_path / f"cut-{at}", items)
 
 
+def test_on_its_own_it_counts_accepted_events_alike_but_knows_no_refusals() -> None:
+    journal, alone = Journal(), Journal()
+    step = make_quality_step(settings())
+    sinks = sinks_into(journal)
+    source = MemorySource({0: list(blocks())}, tables=TABLES)
+    run_main(everything.build(settings(), [step], source=source, sinks=sinks))
+    records = [record for part in journal.items("records") for record in part]
+    items: list[RawBlock | str] = [*routed_blocks(records, lane=0, received_ms=NOW_MS)]
+    routed = MemorySource({0: items})
+    run_main(follow.build("quality", settings(), step, source=routed, sinks=sinks_into(alone)))
+
+    def rows(journal: Journal, *names: str) -> dict[Any, Any]:
+        table = Table("w", "dataset", "producer", "rule", "lane")
+        for part in journal.items("tables"):
+            for some in part:
+                if some.table == "quality":
+                    table.insert(some)
+        return {key: row for key, row in table.rows.items() if row["rule"] in names}
+
+    own = ("subject_known", "arm_known", "in_time", "sent_before_delivered")
+    assert rows(journal, *own) == rows(alone, *own)
+    assert rows(alone, *own)
+    assert 0 == sum(row["failed"] for row in rows(alone, "ticket_right").values())
+
+
 def test_a_follower_that_asks_for_no_refusals_gets_no_empty_block() -> None:
     seen: list[int] = []
     step = make_quality_step(settings())
@@ -110,7 +136,8 @@ def test_a_follower_that_asks_for_no_refusals_gets_no_empty_block() -> None:
     for sees_refused, wanted in ((False, [19]), (True, [0, 19])):
         seen.clear()
         watching = step._replace(make=Watching, sees_refused=sees_refused)
-        source = MemorySource({0: list(blocks()[:2])})
+        items: list[RawBlock | str] = list(blocks()[:2])
+        source = MemorySource({0: items})
         flow = everything.build(settings(), [watching], source=source, sinks=sinks_into(Journal()))
         run_main(flow)
         assert wanted == seen

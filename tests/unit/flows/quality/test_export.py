@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from flows.quality.export import export
 from schemas.topics_catalog import load_topics
