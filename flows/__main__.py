@@ -12,6 +12,7 @@ from flows import bench, commands
 from flows.catalog import FLOWS
 from flows.evaluate.command import add_evaluate
 from flows.log import set_up_log
+from flows.process.options import add_process_command
 from flows.query.options import add_query_commands
 from schemas.errors import AirsideError, ConfigError
 from schemas.policy import SPAN, seconds_of
@@ -36,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_check_commands(some)
     _add_reconcile_command(some)
     add_query_commands(some)
+    add_process_command(some)
     _add_timing_commands(some)
     _add_bench_command(some)
     return parser

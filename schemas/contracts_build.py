@@ -24,6 +24,7 @@ from schemas.events_page import write_page
 from schemas.experiment import NAME as EXPERIMENT
 from schemas.experiment import ExperimentEvaluated
 from schemas.observed import OBSERVED, ObservedOutcome
+from schemas.process_exception import DETECTED, DetectedException
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -43,6 +44,7 @@ def build_contracts() -> dict[str, dict[str, Any]]:
     """Make all contracts: one per event type, the ticket's, and those of what we publish."""
     found = {kind.name: build_contract(kind.name, kind.model) for kind in EVENT_TYPES.values()}
     found[OBSERVED] = build_contract(OBSERVED, ObservedOutcome)
+    found[DETECTED] = build_contract(DETECTED, DetectedException)
     found["ticket.v1"] = build_contract("ticket.v1", TicketContract)
     found[EXPERIMENT] = build_contract(EXPERIMENT, ExperimentEvaluated)
     return found

@@ -81,19 +81,22 @@ def make_question(options: Namespace, settings: Settings, policy: Policy, clock:
     now_s = clock.now_ms() // 1_000
     return Question(
         metrics=tuple(options.metrics),
-        since_s=_moment(options.since, now_s),
-        until_s=_moment(options.until, now_s),
+        since_s=moment_of(options.since, now_s),
+        until_s=moment_of(options.until, now_s),
         by=tuple(part for part in options.by.split(",") if part),
         where=_conditions(options.where),
         grain=options.grain,
         currency=options.currency or settings.money.currency,
         costs=settings.money.costs,
-        k=_least_people(options.role, policy),
+        k=least_people(options.role, policy),
     )
 
 
-def _moment(text: str, now_s: int) -> int:
-    """A span back from now, or a date or time of ISO 8601, UTC where it says nothing else."""
+def moment_of(text: str, now_s: int) -> int:
+    """A span back from now, or a date or time of ISO 8601, UTC where it says nothing else.
+
+    Errors: ConfigError for what is neither. Units: seconds since 1970 UTC.
+    """
     if text == "now":
         return now_s
     if re.fullmatch(SPAN, text):
@@ -123,8 +126,11 @@ def _conditions(parts: Sequence[str]) -> Mapping[str, str]:
     return found
 
 
-def _least_people(role: str, policy: Policy) -> int:
-    """How many people a line must be about for this role; 0 for one that may see each."""
+def least_people(role: str, policy: Policy) -> int:
+    """How many people a line must be about for this role; 0 for one that may see each.
+
+    Errors: ConfigError for a role that the policy does not name.
+    """
     if not role:
         return 0
     if role not in policy.roles:
