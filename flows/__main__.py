@@ -11,6 +11,7 @@ from typing import Final
 from flows import bench, commands
 from flows.catalog import FLOWS
 from flows.log import set_up_log
+from flows.process.options import add_process_command
 from flows.quality.command import add_quality_commands
 from flows.query.options import add_query_commands
 from flows.timing_commands import add_timing_commands
@@ -38,6 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_reconcile_command(some)
     add_query_commands(some)
     add_quality_commands(some)
+    add_process_command(some)
     _add_bench_command(some)
     add_timing_commands(some)
     return parser

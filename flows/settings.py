@@ -218,6 +218,8 @@ class Settings(BaseSettings):
     money: MoneySettings = MoneySettings()  # type: ignore[call-arg] # all have defaults
     policy: Path | None = None
     # the policy file; the one that comes with Airside when not set.
+    process: Path | None = None
+    # the process that journeys are compared with; the one that comes with Airside when not set.
     data: Path = Path(".airside")
     # folder of recovery stores and of the embedded stack.
     node: str = Field("a1", pattern=r"^[a-z0-9_-]{1,16}$")

@@ -24,6 +24,7 @@ from schemas.events_page import write_page
 from schemas.experiment import NAME as EXPERIMENT
 from schemas.experiment import ExperimentEvaluated
 from schemas.observed import OBSERVED, ObservedOutcome
+from schemas.process_exception import DETECTED, DetectedException
 from schemas.quality_found import FOUND, QualityFound
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -45,6 +46,7 @@ def build_contracts() -> dict[str, dict[str, Any]]:
     found = {kind.name: build_contract(kind.name, kind.model) for kind in EVENT_TYPES.values()}
     found[OBSERVED] = build_contract(OBSERVED, ObservedOutcome)
     found[FOUND] = build_contract(FOUND, QualityFound)
+    found[DETECTED] = build_contract(DETECTED, DetectedException)
     found["ticket.v1"] = build_contract("ticket.v1", TicketContract)
     found[EXPERIMENT] = build_contract(EXPERIMENT, ExperimentEvaluated)
     return found

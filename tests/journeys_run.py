@@ -50,6 +50,7 @@ class JourneyRun(MemoryRun):
         super().__init__(world, settings=make_settings(**more))
         self.journeys = Table("journey")
         self.outcomes = Table("outcome_id", "model", "slot")
+        self.exceptions = Table("journey", "rule", "at")
         self.records: dict[Any, OutRecord] = {}
         self.followers = [self.make() for _ in range(LANES)]
 
@@ -87,7 +88,11 @@ class JourneyRun(MemoryRun):
             assert record == self.records.setdefault(record.origin, record)
 
     def table_of(self, name: str) -> Table:
-        return {"journeys": self.journeys, "outcomes": self.outcomes}[name]
+        return {
+            "journeys": self.journeys,
+            "outcomes": self.outcomes,
+            "process_exceptions": self.exceptions,
+        }[name]
 
     def found(self) -> dict[str, Expected]:
         return {row["journey"]: row_told(row) for row in self.journeys.rows.values()}

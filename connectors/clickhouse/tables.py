@@ -233,6 +233,32 @@ TABLES: Final[dict[str, Table]] = {
         ),
         key=("from_node", "to_node", "lane"),
     ),
+    "process_exceptions": Table(
+        pa.schema(
+            [
+                ("journey", _TEXT),
+                ("rule", _TEXT),
+                ("at", _MS),
+                ("kind", _TEXT),
+                ("process", _TEXT),
+                ("act", _TEXT),
+                ("previous", _TEXT),
+                ("allowed_s", pa.uint32()),
+                ("notification", _TEXT),
+                ("subject", _TEXT),
+                ("campaign", _TEXT),
+                ("tenant", _TEXT),
+                ("channel", _TEXT),
+                ("arm", _TEXT),
+                ("purpose", _TEXT),
+                ("class", _TEXT),
+                ("sensitivity", pa.uint8()),
+                ("expires_at", pa.date32()),
+                ("ver", pa.uint64()),
+            ]
+        ),
+        key=("journey", "rule", "at"),
+    ),
     "rollup_floors": Table(
         pa.schema([("lane", pa.uint16()), ("floor", _MS), ("ver", pa.uint64())]), key=("lane",)
     ),

@@ -83,6 +83,11 @@ class Book:
             self._make_room(watermark_ms)
         return _rows(rows), new
 
+    def story_of(self, journey: str) -> Story | None:
+        """A copy of a journey's story; None for one that is not known, or forgotten."""
+        packed = self._stories.get(journey)
+        return None if packed is None else unpack(packed)
+
     def _due_ms(self, story: Story) -> int:
         """When something has to be done about a story: time it out, or forget it."""
         if story.ended or state_of(story, moments_of(story)) != "open":

@@ -24,6 +24,9 @@ from flows.journey.outcomes import (
 from flows.journey.rules import JourneyRules
 from flows.journey.story import Told
 from flows.journey.touches import People, Result, Share, Touch, touch_of
+from flows.process.judge import Rules
+from flows.process.tell import exception_records, exception_rows
+from flows.process.watch import Watch
 from flows.steps.accept import PROFILE_TOPIC
 from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
 from schemas.errors import PermanentError
@@ -45,8 +48,10 @@ class JourneyFollower:
     Delivery: after `load` the same blocks lead to the same rows and records.
     """
 
-    def __init__(self, rules: JourneyRules) -> None:
+    def __init__(self, rules: JourneyRules, process: Rules) -> None:
         self._book = Book(rules)
+        self._process = process.name
+        self._watch = Watch(process, forget_ms=rules.forget_ms)
         self._people = People(rules)
         self._window_s = rules.window_ms // 1_000
 
@@ -63,13 +68,19 @@ class JourneyFollower:
                 events.setdefault(block.journeys[place], []).append(told)
         changed, new = self._book.fold(events, block.watermark_ms)
         outcomes, records = self._take_outcomes(block, new)
+        self._watch.note(new)
+        # Before the book forgets what is due: a watermark may come far in one block.
+        exceptions = self._watch.pass_time(block.watermark_ms, self._book.story_of)
         late, ended = self._book.pass_time(block.watermark_ms)
+        exceptions += self._watch.end(ended)
         self._people.pass_time(block.watermark_ms)
         silent = [one for one in ended if may_publish(one.story.classes)]
         records += [
             timed_out(one, block, ORDINAL_OF_TIMERS + number) for number, one in enumerate(silent)
         ]
-        rows = [part for part in (changed, late, outcomes) if part.size]
+        records += exception_records(self._process, exceptions, block)
+        broken = exception_rows(self._process, exceptions)
+        rows = [part for part in (changed, late, outcomes, broken) if part.size]
         return Followed(records, [], rows)
 
     def _take_outcomes(self, block: AcceptedBlock, new: list[Told]) -> tuple[Rows, list[OutRecord]]:
@@ -109,6 +120,7 @@ class JourneyFollower:
                 "version": STATE_VERSION,
                 "book": self._book.dump(),
                 "people": self._people.dump(),
+                "watch": self._watch.dump(),
             }
         )
 
@@ -120,6 +132,8 @@ class JourneyFollower:
         state = read_state(dumped)
         self._book.load(state["book"])
         self._people.load(state["people"])
+        # Releases without exceptions left none; what their journeys had broken is told now.
+        self._watch.load(state.get("watch", {}))
 
 
 def read_state(dumped: bytes) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from typing import Final
 from flows.follow import Step
 from flows.journey.follow import JourneyFollower
 from flows.journey.rules import JourneyRules
+from flows.process.judge import Rules
 from flows.settings import Settings
+from schemas.process import load_process
 
 JOURNEY: Final = "journey"
 """The name of the flow that journeys can be on their own."""
@@ -35,4 +37,5 @@ def rules_of(settings: Settings) -> JourneyRules:
 def make_step(settings: Settings) -> Step:
     """Journeys as a step of a flow, with a follower for each lane."""
     rules = rules_of(settings)
-    return Step(JOURNEY_STEP, lambda: JourneyFollower(rules))
+    process = Rules(load_process(settings.process))
+    return Step(JOURNEY_STEP, lambda: JourneyFollower(rules, process))

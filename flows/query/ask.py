@@ -88,7 +88,7 @@ def make_question(options: Namespace, settings: Settings, policy: Policy, clock:
         grain=options.grain,
         currency=options.currency or settings.money.currency,
         costs=settings.money.costs,
-        k=_least_people(options.role, policy),
+        k=least_people(options.role, policy),
     )
 
 
@@ -126,8 +126,11 @@ def _conditions(parts: Sequence[str]) -> Mapping[str, str]:
     return found
 
 
-def _least_people(role: str, policy: Policy) -> int:
-    """How many people a line must be about for this role; 0 for one that may see each."""
+def least_people(role: str, policy: Policy) -> int:
+    """How many people a line must be about for this role; 0 for one that may see each.
+
+    Errors: ConfigError for a role that the policy does not name.
+    """
     if not role:
         return 0
     if role not in policy.roles:

@@ -1,0 +1,1 @@
+"""Process mining: how journeys truly go, and where they leave the declared process."""
