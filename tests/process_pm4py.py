@@ -2,7 +2,7 @@
 
 `python -m tests.process_pm4py INTERPRETER` compares on a simulated world; `--log FILE` on a log of
 messages that `airside convert` made events of, `--golden` writes what the tests compare with.
-The interpreter is one of an environment of its own where pm4py is installed, and never in our locks.
+The interpreter is one of an environment of its own that has pm4py, which is never in our locks.
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ def rules_of(settings: Settings) -> JourneyRules:
 
 def make_step(settings: Settings) -> Step:
     """Journeys as a step of a flow, with a follower for each lane."""
-    rules = rules_of(settings)
-    process = Rules(load_process(settings.process))
+    rules, process = rules_of(settings), process_of(settings)
     return Step(JOURNEY_STEP, lambda: JourneyFollower(rules, process))
+
+
+def process_of(settings: Settings) -> Rules:
+    """The process that the settings name, or the one that comes with Airside."""
+    return Rules(load_process(settings.process))

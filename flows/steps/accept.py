@@ -58,7 +58,7 @@ def to_follow(
 
 def notices_of(raw: RawBlock) -> AcceptedBlock:
     """The messages of a topic that passes around the gate."""
-    empty: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    empty: dict[str, Any] = {name: [] for name in _COLUMNS}
     columns = zip(raw.partitions, raw.offsets, raw.keys, raw.values, strict=True)
     return AcceptedBlock(
         lane=raw.lane,

@@ -32,15 +32,16 @@ BLOAT_BYTES: Final = 24 * 2**20
 
 def no_watermark() -> None:
     """Publish again what was committed before."""
-    original = TransactionalPartition._is_new
+    original = TransactionalPartition._new
 
-    def always(self: TransactionalPartition, record: OutRecord) -> bool:
-        original(self, record)
-        place = (record.origin.topic, record.origin.partition)
-        self._reach[place] = max(self._reach.get(place, 0), record.origin.offset + 1)
-        return True
+    def always(self: TransactionalPartition, records: list[OutRecord]) -> list[OutRecord]:
+        original(self, records)
+        for record in records:
+            place = (record.origin.topic, record.origin.partition)
+            self._reach[place] = max(self._reach.get(place, 0), record.origin.offset + 1)
+        return records
 
-    _put(TransactionalPartition, "_is_new", always)
+    _put(TransactionalPartition, "_new", always)
 
 
 def drop_records() -> None:

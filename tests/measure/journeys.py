@@ -18,7 +18,7 @@ from typing import Final
 from flows.ingest import make_checker, make_gate, read_policy
 from flows.journey.acts import NUMBERS
 from flows.journey.follow import JourneyFollower
-from flows.journey.make import rules_of
+from flows.journey.make import process_of, rules_of
 from flows.journey.story import Told
 from flows.simulate import World
 from schemas.blocks import AcceptedBlock
@@ -85,8 +85,8 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def measure_state(journeys: int) -> None:
     """Fill one lane, save it, and load it again."""
-    rules = rules_of(make_settings())
-    follower = JourneyFollower(rules)
+    rules, process = rules_of(make_settings()), process_of(make_settings())
+    follower = JourneyFollower(rules, process)
     gc.collect()
     before = resident_bytes()
     began_s = time.process_time()
@@ -105,7 +105,7 @@ def measure_state(journeys: int) -> None:
     assert len(follower._book) == journeys
     dumped: list[bytes] = []
     dump_s = seconds_of(lambda: dumped.append(follower.dump()))
-    other = JourneyFollower(rules)
+    other = JourneyFollower(rules, process)
     load_s = seconds_of(lambda: other.load(dumped[0]))
     assert len(other._book) == journeys
     say(
@@ -131,7 +131,8 @@ def measure_events(messages: int) -> None:
         accepted = gates[raw.lane].pass_block(checker.check(raw)).accepted
         if accepted is not None:
             blocks.append(accepted)
-    followers = [JourneyFollower(rules_of(run.settings)) for _ in range(LANES)]
+    rules, process = rules_of(run.settings), process_of(run.settings)
+    followers = [JourneyFollower(rules, process) for _ in range(LANES)]
     began_s = time.process_time()
     for block in blocks:
         followers[block.lane].follow(block)

@@ -59,7 +59,7 @@ def test_globs_stand_for_the_steps_that_they_fit() -> None:
 def test_a_required_step_without_ends_is_required_before_each_and_in_time() -> None:
     [(step, ends, by_time_out)] = read(required=[{"step": "request.created"}]).needs
 
-    assert ("request.created", {"delivery.sent"}, True) == (step, ends, by_time_out)
+    assert ("request.created", frozenset({"delivery.sent"}), True) == (step, ends, by_time_out)
 
 
 def test_the_process_in_force_knows_every_act_of_journeys_and_no_other() -> None:

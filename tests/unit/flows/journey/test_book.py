@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flows.journey.acts import ACTS, NUMBERS, STAGES, number_of
 from flows.journey.book import Book, Ended
 from flows.journey.follow import JourneyFollower
+from flows.journey.make import process_of
 from flows.journey.rules import JourneyRules
 from flows.journey.story import Story, Told, fold, row_of
 from flows.journey.touches import DIRECT, FIRST, LAST, LINEAR, People, Result, Touch
@@ -20,6 +21,7 @@ from schemas.blocks import Rows
 from schemas.errors import PermanentError
 from schemas.events import EVENT_TYPES
 from tests.journeys_run import Table
+from tests.unit.flows.memory_run import make_settings
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
@@ -80,13 +82,13 @@ def lines(rows: Rows) -> list[dict[str, Any]]:
     ]
 
 
-def test_every_event_type_but_the_profile_is_an_act_of_its_stage() -> None:
+def test_every_event_type_of_a_journey_is_an_act_of_its_stage() -> None:
     class Body:
         machine = False
 
     for kind in EVENT_TYPES.values():
         act = number_of(kind.name, Body)
-        if kind.stage == "profile":
+        if kind.stage in ("profile", "decision"):
             assert act is None
             continue
         assert act is not None
@@ -252,7 +254,7 @@ def test_a_state_of_another_version_is_refused_in_words(state: bytes) -> None:
     with pytest.raises(
         PermanentError, match=r"could not resume journeys: found .*expected version 1"
     ):
-        JourneyFollower(RULES).load(state)
+        JourneyFollower(RULES, process_of(make_settings())).load(state)
 
 
 def test_a_time_out_tells_its_journey() -> None:
