@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.simulate.copies import copy_of, place_of
@@ -160,7 +161,7 @@ def test_every_field_of_a_fact_is_compared(field: str, run: MemoryRun) -> None:
     row = a_paid(run)
     column = FACT_COLUMNS.get(field, field)
     old = row[column]
-    if isinstance(old, int):
+    if isinstance(old, (int, np.integer)):
         row[column] = old + 1
     elif isinstance(old, str):
         row[column] = f"{old}x"
