@@ -57,7 +57,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         ahead_s_max: float = 300.0,
         discover_s: float = 30.0,
         connect_tries: int = 5,
-        level: Wish = "auto",
+        level: Wish = "pure",
         extra: Mapping[str, str] | None = None,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers

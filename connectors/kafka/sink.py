@@ -46,7 +46,7 @@ class RecordSink(LaneSink[list[OutRecord]]):
         own: Sequence[int] | None = None,
         delivery_s_max: float = 120.0,
         queue_messages_max: int = 50_000,
-        level: Wish = "auto",
+        level: Wish = "pure",
         linger_ms: float = 5,
         extra: Mapping[str, str] | None = None,
     ) -> None:

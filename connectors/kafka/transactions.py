@@ -77,7 +77,7 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
         timeout_s: float = 900.0,
         step_s_max: float = 120.0,
         queue_messages_max: int = 50_000,
-        level: Wish = "auto",
+        level: Wish = "pure",
         extra: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(lanes=lanes, own=own)
