@@ -168,7 +168,9 @@ class _Sender:
                 message,
                 partition=confirmed.partition() or 0,
                 offset=offset,
-                recorded_ms=confirmed.timestamp()[1],
+                # As it was sent: of a batch that the broker had already, when the connection broke
+                # before it said so, the report gives the batch's newest time for each message.
+                recorded_ms=message.timestamp_ms,
             )
         elif self._failed is None:
             # A message without a place cannot be accounted for, confirmed or not.

@@ -214,7 +214,7 @@ class Bursts:
             if error is not None or offset is None:
                 failed.append(error.name() if error is not None else "no offset")
             else:
-                noted = Noted(message, at.partition() or 0, offset, at.timestamp()[1])
+                noted = Noted(message, at.partition() or 0, offset, message.timestamp_ms)
                 self.noted.append(noted)
 
         return confirm
