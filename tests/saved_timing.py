@@ -1,24 +1,35 @@
 """States of the timing lane as earlier releases saved them, and a lane to read them.
 
-`python -m tests.saved_timing` saves what today's code makes of the story, under its version, and
-says in about.json what it holds. Run it when STATE_VERSION rises, or when the model's state
-changes before a release; never again for a version that has been released.
+`python -m tests.saved_timing` saves what today's code makes of the story, under its version and,
+without what that did not have, under those before that were never released; and it says in
+about_timing.json what they hold. Run it when STATE_VERSION rises, or when a model's state changes
+before a release. When a version has been released, take it out of `UNRELEASED`, and its file
+stays as it is.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, Final
 
-from flows.timing.lane import STATE_VERSION, TimingLane
+import msgspec
+
+from flows.timing.lane import TimingLane
+from flows.timing.upgrade import STATE_VERSION
 from tests.messages import HOUR_MS, NOW_MS, Message, profile, with_body
 from tests.saved_states import FOLDER
 from tests.timing_world import MINUTE_MS, person, reacted, request, sent
 from tests.unit.flows.timing.harness import Post
 
 ABOUT: Final = FOLDER / "about_timing.json"
+UNRELEASED: Final = (1, 2)
+ADDED: Final = {2: ("progressive", "trial.rhythms")}
+"""What each version added to the one before it."""
+
 PEOPLE: Final = range(1, 13)
 RULES: Final[dict[str, Any]] = {
     "holdout_share": 0.3,
@@ -97,14 +108,27 @@ def holds(lane: TimingLane) -> dict[str, Any]:
     }
 
 
-def save() -> Path:
+def as_version(state: bytes, version: int) -> bytes:
+    """A state without what came after a version."""
+    parts = msgspec.msgpack.decode(state)
+    parts["version"] = version
+    for later in range(version + 1, STATE_VERSION + 1):
+        for path in ADDED[later]:
+            *steps, last = path.split(".")
+            del reduce(getitem, steps, parts)[last]
+    return msgspec.msgpack.encode(parts)
+
+
+def save() -> list[Path]:
     lane = story().lane
     about = json.loads(ABOUT.read_text()) if ABOUT.exists() else {}
-    about[str(STATE_VERSION)] = holds(lane)
+    saved = []
+    for version in UNRELEASED:
+        about[str(version)] = holds(lane)
+        saved.append(path_of(version))
+        saved[-1].write_bytes(gzip.compress(as_version(lane.dump(), version), mtime=0))
     ABOUT.write_text(json.dumps(about, indent=2) + "\n")
-    path = path_of(STATE_VERSION)
-    path.write_bytes(gzip.compress(lane.dump(), mtime=0))
-    return path
+    return saved
 
 
 if __name__ == "__main__":

@@ -204,20 +204,45 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure_decisions(rate: int, seconds: int) -> None:
-    """From a request in Kafka to its decision at a consumer, beside a consumer of the requests."""
+@contextmanager
+def timing_rig(**more: str) -> Iterator[TimingRig]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         kafka = stack.enter_context(KafkaNode(folder / "kafka"))
         clickhouse = stack.enter_context(EmbeddedClickHouse(data_dir=folder))
         rig = TimingRig(folder, kafka.bootstrap_servers, clickhouse, "exactly_once")
-        rig.ingest.environment["AIRSIDE_EPOCH_S"] = "5"
+        rig.ingest.environment.update(more)
         stack.callback(rig.close)
+        yield rig
+
+
+def measure_capacity(total: int) -> int:
+    """Messages a second, from a backlog, all followers included."""
+    with timing_rig(AIRSIDE_EPOCH_S="1") as rig:
+        rig.send(rig.world(total))
+        rig.ingest.start()
+        at: list[tuple[float, int]] = []
+        while not at or at[-1][1] < rig.truth.total:
+            found = decided(rig.client)
+            if found and (not at or found > at[-1][1]):
+                at.append((time.monotonic(), found))
+            assert rig.ingest.is_running(), rig.ingest.words()[-2_000:]
+            time.sleep(LOOK_S)
+        assert rig.ingest.stop() == 0
+    (began_s, before), (ended_s, after) = at[0], at[-1]
+    capacity = int((after - before) / max(ended_s - began_s, LOOK_S)) if after > before else total
+    say("capacity", messages=total, messages_a_second=capacity)
+    return capacity
+
+
+def measure_decisions(rate: int, seconds: int, epoch_s: float, **more: Any) -> None:
+    """From a request in Kafka to its decision at a consumer, beside a consumer of the requests."""
+    port = free_port()
+    with timing_rig(AIRSIDE_EPOCH_S=str(epoch_s), AIRSIDE_METRICS_PORT=str(port)) as rig:
         rig.truth = truth = TimedTruth()
-        servers = kafka.bootstrap_servers
         with (
-            ArrivalClock(servers, ["ntf.decisions.v1"]) as decided_at,
-            ArrivalClock(servers, ["ntf.requests.v1"]) as plain_at,
+            ArrivalClock(rig.servers, ["ntf.decisions.v1"]) as decided_at,
+            ArrivalClock(rig.servers, ["ntf.requests.v1"]) as plain_at,
             rig.sending(rig.world(rate * seconds), rate=rate) as streaming,
         ):
             rig.ingest.start()
@@ -225,17 +250,38 @@ def measure_decisions(rate: int, seconds: int) -> None:
             began_s, before_s = time.monotonic(), cpu_s(rig.ingest.pid)
             time.sleep(seconds * 0.8)
             busy = (cpu_s(rig.ingest.pid) - before_s) / (time.monotonic() - began_s)
+            stall = stall_of(port)
             catch_up(rig, [])
         assert rig.ingest.stop() == 0
         count = rig.client.query("SELECT count() FROM decisions FINAL").result_rows[0][0]
         say(
             "decisions",
+            **more,
             rate=rate,
+            epoch_s=epoch_s,
             decisions=count,
             worker_cores=round(busy, 2),
+            epoch_stall_ms=round(stall["sum"] / max(stall["count"], 1) * 1_000, 1),
             request_to_decision_ms=decided_at.percentiles(truth.confirmed_s),
             request_to_consumer_ms=plain_at.percentiles(truth.confirmed_s),
         )
+
+
+def measure_shares(shares: list[float], seconds: int, epoch_s: float, total: int) -> None:
+    """The same at shares of what this machine can do."""
+    capacity = measure_capacity(total)
+    for share in shares:
+        measure_decisions(int(capacity * share), seconds, epoch_s, share_of_capacity=share)
+
+
+def stall_of(port: int) -> dict[str, float]:
+    """Seconds in which lanes read nothing, added up, and how often."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found: dict[str, float] = {"sum": 0.0, "count": 0.0}
+    for part, value in STALLED.findall(text):
+        found[part] += float(value)
+    return found
 
 
 def main() -> None:
@@ -252,6 +298,12 @@ def main() -> None:
     timed = some.add_parser("decisions")
     timed.add_argument("--rate", type=int, default=500)
     timed.add_argument("--seconds", type=int, default=30)
+    timed.add_argument("--epoch-s", type=float, default=5.0)
+    shares = some.add_parser("shares")
+    shares.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.5, 0.8])
+    shares.add_argument("--seconds", type=int, default=30)
+    shares.add_argument("--epoch-s", type=float, default=5.0)
+    shares.add_argument("--messages", type=int, default=60_000)
     options = parser.parse_args()
     if options.what == "restart":
         for entries in options.entries:
@@ -259,7 +311,9 @@ def main() -> None:
     elif options.what == "stall":
         measure_stall(options.rate, options.seconds)
     elif options.what == "decisions":
-        measure_decisions(options.rate, options.seconds)
+        measure_decisions(options.rate, options.seconds, options.epoch_s)
+    elif options.what == "shares":
+        measure_shares(options.shares, options.seconds, options.epoch_s, options.messages)
     else:
         measure_outage(options.minutes, options.rate)
 
