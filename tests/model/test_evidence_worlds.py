@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flows.model.evidence.off_policy import evaluate, hour_target
+from flows.model.evidence.off_policy import Decisions, evaluate, hour_target, uniform_target
+from flows.model.evidence.slots import SLOTS
 from tests.measure.evidence import (
     cluster_alarms,
     coverage,
@@ -76,3 +77,27 @@ def test_the_weights_tell_when_a_policy_goes_where_the_log_never_was() -> None:
     ]
 
     assert warning.startswith("weights average 0.00")
+
+
+def test_intervals_are_wider_where_few_people_carry_the_weight_and_normal_where_all_do() -> None:
+    """Else a policy that the log seldom tried looks better known than it is."""
+    rng = np.random.default_rng(5)
+    people = 400
+    ratio = {}
+    for heavy in (20, people):
+        weights = np.full(people, 0.05)
+        weights[:heavy] = (people - 0.05 * (people - heavy)) / heavy
+        log = Decisions(
+            subjects=np.arange(people),
+            slots=np.zeros(people, np.intp),
+            odds=1 / SLOTS / weights,
+            allowed=np.ones((people, SLOTS), np.bool_),
+            rewards=(rng.random(people) < 0.3).astype(np.float64),
+            best=np.full(people, -1),
+        )
+        told = evaluate("uniform", log, uniform_target).snips
+        normal = 1.96 * np.sqrt(((weights * (log.rewards - told.value)) ** 2).sum()) / people
+        ratio[heavy] = (told.high - told.value) / normal
+
+    assert 1.05 < ratio[20] < 1.5
+    assert 0.99 < ratio[people] < 1.02

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,8 +22,11 @@ CHUNK: Final = 20_000
 """Decisions whose odds over all slots are held at once."""
 
 NORMAL_95: Final = 1.959963984540054
+FREEDOM_MIN: Final = 3.0
+"""Degrees of freedom that an interval has at least: with fewer it would be endless."""
+
 EFFECTIVE_MIN: Final = 200.0
-"""Below so many effective decisions the normal intervals are not to be trusted."""
+"""Below so many effective decisions the intervals are not to be trusted."""
 
 TOP_SHARE_MAX: Final = 0.05
 """Share of all weight that one decision may carry."""
@@ -103,15 +108,16 @@ def evaluate(name: str, decisions: Decisions, target: Target, *, seed: int = 0) 
     robust = model_target + weights * (rewards - model_picked)
     scale = max(mean_weight, 1e-12)
     effective = float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12))
-    support = _estimate(weights, subjects)
+    support = _spread(weights, subjects, weights)
+    mean_of = partial(_estimate, subjects=subjects, weights=weights)
     return Evaluation(
         policy=name,
         decisions=len(decisions),
         subjects=len(np.unique(subjects)),
-        logged=_estimate(rewards, subjects),
-        ips=_estimate(weights * rewards, subjects),
-        snips=_estimate(snips + weights * (rewards - snips) / scale, subjects),
-        doubly_robust=_estimate(robust, subjects),
+        logged=_estimate(rewards, subjects=subjects, weights=np.ones(len(weights))),
+        ips=mean_of(weights * rewards),
+        snips=mean_of(snips + weights * (rewards - snips) / scale),
+        doubly_robust=mean_of(robust),
         effective=effective,
         mean_weight=mean_weight,
         warnings=_warnings(weights, effective, support),
@@ -149,17 +155,55 @@ def _reward_model(decisions: Decisions, folds: Ints) -> Array:
     return model
 
 
-def _estimate(parts: Array, subjects: Ints) -> Estimate:
-    """The mean, and a normal interval over people of what each contributes above it."""
+class _Spread(NamedTuple):
+    """A mean, its standard error over people, and how many sigmas 95 % reach."""
+
+    value: float
+    error: float
+    sigmas: float
+
+
+def _spread(parts: Array, subjects: Ints, weights: Array) -> _Spread:
+    """How far a mean may be off, people being independent.
+
+    A few people carry most of the weight where a policy is seldom tried. Then each pulls the mean
+    to itself, so what it contributes is taken as it looks without it; and the spread itself is
+    known from few, so the quantile is Student's, with as many degrees of freedom as there are
+    people that make the spread.
+    Source: leave-one-out residuals as in the jackknife (Efron and Tibshirani 1993, An introduction
+    to the bootstrap, chapter 11); degrees of freedom after Satterthwaite (1946).
+    """
     value = float(parts.mean())
     sums = np.bincount(subjects, parts - value)
-    people = int((np.bincount(subjects) > 0).sum())
-    scale = people / max(people - 1, 1)
-    error = float(np.sqrt(scale * (sums * sums).sum())) / len(parts)
-    return Estimate(value, value - NORMAL_95 * error, value + NORMAL_95 * error)
+    share = np.bincount(subjects, weights) / max(float(weights.sum()), 1e-12)
+    squares = (sums / np.maximum(1 - share, 0.5)) ** 2
+    total = float(squares.sum())
+    freedom = max(total**2 / max(float((squares**2).sum()), 1e-300), FREEDOM_MIN)
+    return _Spread(value, math.sqrt(total) / len(parts), student_95(freedom))
 
 
-def _warnings(weights: Array, effective: float, support: Estimate) -> tuple[str, ...]:
+def student_95(freedom: float) -> float:
+    """How many sigmas 95 % reach with so many degrees of freedom, at least 3; to within 1 %.
+
+    Source: Abramowitz and Stegun (1964), 26.7.5.
+
+    >>> [round(student_95(freedom), 2) for freedom in (3, 10, 1e9)]
+    [3.16, 2.23, 1.96]
+    """
+    z = NORMAL_95
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def _estimate(parts: Array, *, subjects: Ints, weights: Array) -> Estimate:
+    """The mean and its interval."""
+    value, error, sigmas = _spread(parts, subjects, weights)
+    return Estimate(value, value - sigmas * error, value + sigmas * error)
+
+
+def _warnings(weights: Array, effective: float, support: _Spread) -> tuple[str, ...]:
     found = []
     if effective < EFFECTIVE_MIN:
         found.append(
@@ -169,8 +213,7 @@ def _warnings(weights: Array, effective: float, support: Estimate) -> tuple[str,
     top = float(weights.max()) / max(float(weights.sum()), 1e-12)
     if top > TOP_SHARE_MAX:
         found.append(f"one decision carries {top:.0%} of all weight")
-    sigma = (support.high - support.value) / NORMAL_95
-    if abs(support.value - 1) > UNSUPPORTED_SIGMAS * sigma + _ROUNDING:
+    if abs(support.value - 1) > UNSUPPORTED_SIGMAS * support.error + _ROUNDING:
         found.append(
             f"weights average {support.value:.2f} and not 1: the policy picks slots that the log "
             "never tried, or the logged odds are wrong"
