@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,8 @@ from connectors.recovery import Store, find_cells, is_in_use, load_plain, read_s
 from flows.cells import Cell, Home, Manifest
 from flows.doctor.check_kafka import KafkaFacts
 from flows.doctor.finding import Finding, fail, not_checked, of_error, ok, warn
+from flows.journey.follow import STATE_VERSION as JOURNEY_VERSION
+from flows.journey.make import JOURNEY, JOURNEY_STEP
 from flows.settings import Settings
 from flows.steps.upgrade import STATE_VERSION, UPGRADES
 from schemas.errors import AirsideError, PermanentError
@@ -145,7 +148,11 @@ def check_states(stores: Stores, shape: Shape) -> Finding:
     name = "store_states"
     readers: Mapping[str, tuple[tuple[int, ...], Callable[[bytes], int]]] = {
         _READ: (lane_state.READABLE, lambda state: int(read_lane(state)["version"])),
-        _GATE: ((*UPGRADES, STATE_VERSION), _gate_version),
+        _GATE: ((*UPGRADES, STATE_VERSION), partial(_version, "gate")),
+        JOURNEY_STEP: (
+            (JOURNEY_VERSION,),
+            partial(_version, "journeys", behind_reader=shape.flow == JOURNEY),
+        ),
     }
     faults, foreign = [], []
     count = 0
@@ -197,11 +204,15 @@ def read_lane(state: bytes) -> Mapping[str, Any]:
     raise PermanentError(do="read", kind="lane", found="no offsets with a version")
 
 
-def _gate_version(state: bytes) -> int:
+def _version(kind: str, state: bytes, *, behind_reader: bool = False) -> int:
+    """The version of a step's state; a flow of its own keeps it behind that of its reader."""
     try:
-        return msgspec.msgpack.decode(load_plain(state), type=_Versioned).version
+        dumped = load_plain(state)
+        if behind_reader:
+            _, dumped = msgspec.msgpack.decode(dumped, type=tuple[bytes, bytes])
+        return msgspec.msgpack.decode(dumped, type=_Versioned).version
     except (msgspec.MsgspecError, TypeError):
-        raise PermanentError(do="read", kind="gate", found="no state with a version") from None
+        raise PermanentError(do="read", kind=kind, found="no state with a version") from None
 
 
 def _check_offsets(stores: Stores, shape: Shape, kafka: KafkaFacts | None) -> Finding:
