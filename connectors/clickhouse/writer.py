@@ -50,6 +50,7 @@ class TableWriter:
         sleep: Callable[[float], None] = time.sleep,
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        warm_up()
         self._client = client
         self._rows_max = rows_max
         self._retry_s_max = retry_s_max
@@ -174,9 +175,10 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
 def latest(rows: pa.Table, table: Table) -> pa.RecordBatch:
     """One row for each key: the one with the greatest version."""
     names = list(table.key)
-    order = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
-    order = order.sort_by([("ver", "ascending"), ("row", "ascending")])
-    last = order.select([*names, "row"]).group_by(names, use_threads=False)
+    # By version, and equal ones as they came; only the keys are put in that order.
+    order = pa.array(np.argsort(rows["ver"].to_numpy(), kind="stable"))
+    keys = rows.select(names).take(order).append_column("row", order)
+    last = keys.group_by(names, use_threads=False)
     places = last.aggregate([("row", "last")])["row_last"]
     taken = rows.take(places).combine_chunks()
     return taken.to_batches()[0]

@@ -16,12 +16,13 @@ import pytest
 from bytewax.recovery import init_db_dir
 
 from connectors.kafka.survey import Cluster, Place, Span, TopicFacts
-from connectors.recovery import Store
+from connectors.recovery import StateKey, Store
 from flows.catalog import FLOWS
 from flows.doctor.check_kafka import KafkaFacts
 from flows.doctor.check_store import NAMES, NULL_ROWS_MAX, Shape, check_states, check_store
 from flows.doctor.finding import Finding, State
 from flows.ingest import STEP_IDS
+from flows.journey.make import JOURNEY_STEP
 from flows.timing.upgrade import READABLE
 from schemas.errors import TransientError
 from tests.messages import settings
@@ -252,6 +253,27 @@ def test_states_that_this_release_cannot_use_fail(
 
     assert State.FAIL is found.state
     assert word in found.found
+
+
+def journey_state(version: int = 1, *, alone: bool = False) -> bytes:
+    state = msgspec.msgpack.encode({"version": version, "book": {}})
+    return pickle.dumps(msgspec.msgpack.encode((b"reader", state)) if alone else state)
+
+
+@pytest.mark.parametrize("flow", ["all", "journey"])
+def test_states_of_journeys_are_read_in_both_flows_that_keep_them(flow: str) -> None:
+    """A flow of its own keeps them behind the state of its reader."""
+    alone = flow == "journey"
+    shape = Shape(flow, 2, FLOWS[flow].step_ids)
+
+    def verdict(state: bytes) -> Finding:
+        states: dict[StateKey, bytes | None] = {(f"{flow}.{JOURNEY_STEP}", "000"): state}
+        return check_states({"cell": Store((), (), 0, 1, states, 0, 0)}, shape)
+
+    assert State.OK is verdict(journey_state(alone=alone)).state
+    newer = verdict(journey_state(7, alone=alone))
+    assert "follow_journeys 000: version 7, expected 1" in newer.found
+    assert "no state with a version" in verdict(journey_state(alone=not alone)).found
 
 
 def states_of_timing(flow: str, state: bytes) -> Finding:
