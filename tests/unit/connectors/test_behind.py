@@ -47,8 +47,8 @@ class Held:
         self.waiting.append((act, told))
         return told
 
-    def go(self) -> None:
-        while self.waiting:
+    def go(self, until: Future[None] | None = None) -> None:
+        while self.waiting and not (until and until.done()):
             act, told = self.waiting.pop(0)
             try:
                 act()
@@ -65,7 +65,7 @@ class _Asked(Future[None]):
 
     def result(self, timeout: float | None = None) -> None:
         if not self.done():
-            self._courier.go()
+            self._courier.go(until=self)
         return super().result(timeout)
 
 
