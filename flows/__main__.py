@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -173,6 +174,11 @@ def main(argv: list[str] | None = None) -> int:
     set_up_log()
     try:
         result: int = options.act(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads our output has enough of it, as `head` does; what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1  # as for what is printed as a table
     except AirsideError as err:
         sys.stderr.write(f"airside: {err}\n")
         return err.exit_code

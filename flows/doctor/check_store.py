@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from connectors.clickhouse import behind
 from connectors.kafka import lane_state
 from connectors.kafka.survey import Cluster, Place, Span
 from connectors.lane_sink import lane_key
@@ -20,6 +21,8 @@ from flows.journey.follow import STATE_VERSION as JOURNEY_VERSION
 from flows.journey.make import JOURNEY, JOURNEY_STEP
 from flows.settings import Settings
 from flows.steps.upgrade import STATE_VERSION, UPGRADES
+from flows.timing import TIMING_STEP
+from flows.timing import upgrade as timing_state
 from schemas.errors import AirsideError, PermanentError
 
 NAMES: Final = (
@@ -36,6 +39,8 @@ NULL_ROWS_MAX: Final = 10_000
 
 _READ: Final = "read_lanes"
 _GATE: Final = "pass_gate"
+_ROWS: Final = "write_rows"
+_PAIR: Final = 2
 _SHOWN_MAX: Final = 5
 _MIB: Final = 1 << 20
 _RESTORE: Final = "restore the flow's whole folder below `recovery` from a backup"
@@ -153,6 +158,8 @@ def check_states(stores: Stores, shape: Shape) -> Finding:
             (JOURNEY_VERSION,),
             partial(_version, "journeys", behind_reader=shape.flow == JOURNEY),
         ),
+        _ROWS: ((behind.STATE_VERSION,), _rows_version),
+        TIMING_STEP: (timing_state.READABLE, _timing_version),
     }
     faults, foreign = [], []
     count = 0
@@ -213,6 +220,23 @@ def _version(kind: str, state: bytes, *, behind_reader: bool = False) -> int:
         return msgspec.msgpack.decode(dumped, type=_Versioned).version
     except (msgspec.MsgspecError, TypeError):
         raise PermanentError(do="read", kind=kind, found="no state with a version") from None
+
+
+def _rows_version(state: bytes) -> int:
+    """A sink without rows on their way saves nothing, and every release reads that."""
+    rows = load_plain(state)
+    return behind.STATE_VERSION if rows is None else behind.version_of(rows)
+
+
+def _timing_version(state: bytes) -> int:
+    """The version of the timing lane, which a flow of its own keeps beside its reader's."""
+    saved = load_plain(state)
+    try:
+        pair = msgspec.msgpack.decode(saved)
+    except (msgspec.MsgspecError, TypeError):
+        raise timing_state.unreadable("no state with a version") from None
+    alone = isinstance(pair, list) and len(pair) == _PAIR
+    return timing_state.version_of(pair[1] if alone else saved)
 
 
 def _check_offsets(stores: Stores, shape: Shape, kafka: KafkaFacts | None) -> Finding:
