@@ -158,6 +158,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.measure.questions", description=__doc__)
     parser.add_argument("--facts", type=int, default=10_000_000)
     parser.add_argument("--keep", type=Path, help="folder of a store to fill, or filled before")
+    parser.add_argument(
+        "--merge", action="store_true", help="merge the tables' parts before asking"
+    )
     options = parser.parse_args()
     catalog = load_catalog()
     with (
@@ -179,6 +182,9 @@ def main() -> None:
             for table in ("facts", "journeys", "rollup_1m_lanes")
         }
         say("filled", seconds=round(time.monotonic() - began_s, 1), **counts)
+        if options.merge:
+            client.command("OPTIMIZE TABLE journeys FINAL")
+            client.command("OPTIMIZE TABLE rollup_1m_lanes FINAL")
         asked = questions(catalog, since_s)
         engine = Engine(store.child.pid or 0)
         for _ in range(REPEATS):
