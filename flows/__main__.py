@@ -130,8 +130,10 @@ def _add_bench_command(some: argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _add_reconcile_command(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = some.add_parser("reconcile", help="compare facts with rollups and books, and repair")
-    parser.add_argument("--repair", action="store_true", help="write closed cells anew")
+    parser = some.add_parser(
+        "reconcile", help="compare facts with what is made of them, and repair"
+    )
+    parser.add_argument("--repair", action="store_true", help="write anew what the facts tell")
     parser.add_argument("--closed", action="store_true", help="leave out what is still written to")
     parser.add_argument(
         "--since",
