@@ -32,6 +32,7 @@ from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
 from schemas.errors import PermanentError
 
 STATE_VERSION: Final = 1
+ROUTED: Final = "ntf.routed."
 _DAY_MS: Final = 86_400_000
 _REFUNDED: Final = "ntf.outcome.refunded.v1"
 _ASSIGNED: Final = "ntf.orchestration.variant_assigned.v1"
@@ -159,6 +160,8 @@ def told_of(block: AcceptedBlock, place: int, act: int) -> Told:
     label, body = block.labels[place], block.bodies[place]
     reason = body.reason if label.type == _SUPPRESSED else None
     hops = block.hops[place]
+    # The gate that routed an event told of itself; a journey has the hops that came in.
+    routed = block.topic.startswith(ROUTED)
     return Told(
         place=place,
         journey=block.journeys[place],
@@ -176,7 +179,7 @@ def told_of(block: AcceptedBlock, place: int, act: int) -> Told:
         sensitivity=label.decision.rank,
         propensity=body.propensity if label.type == _ASSIGNED else 0.0,
         held_out=reason == "holdout",
-        hops=hops.count(">") + 1 if hops else 0,
+        hops=hops.count(">") + 1 - routed if hops else 0,
         expires_day=(block.recorded_ms[place] + label.decision.retention_s * 1_000) // _DAY_MS + 1,
         amount_minor=body.amount_minor or 0,
         currency=body.currency or "",

@@ -139,7 +139,7 @@ def test_lineage_is_shown_and_exported(client: Client, told: Told) -> None:
     events = [orjson.loads(line) for line in told.by("lineage", "export").splitlines()]
     check = Draft202012Validator(EVENT)
     assert [] == [error.message for one in events for error in check.iter_errors(one)]
-    assert 1 == sum("run" in one for one in events)
+    assert 2 == sum("run" in one for one in events)
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -7,17 +7,21 @@ read is compared with its truth. So is every metric of the catalog.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import orjson
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Producer
 
+from connectors.clickhouse.client import ClickHouseAddress
 from flows.journey.outcomes import may_publish
 from flows.simulate import World
 from flows.simulate.copies import open_reader, places_in
 from flows.simulate.plan import Shares
-from flows.verify import Report, verify
+from flows.verify import ROUTED_TOPICS, Report, verify
+from flows.verify_journeys import check_journeys, check_outcomes, observed_places
 from schemas.metrics import load_catalog
 from schemas.observed import OUTCOMES_TOPIC
 from tests.ingest_process import WAIT_S_MAX, IngestProcess
@@ -36,6 +40,7 @@ class AllProcess(IngestProcess):
 
 DAY_MS: Final = 86_400_000
 OPEN: Final = "SELECT count() FROM journeys FINAL WHERE state = 'open' AND last_at < now() - 259200"
+FOLLOWED: Final = "SELECT sum(n) FROM journeys FINAL"
 TIMED_OUT: Final = "SELECT journey, class FROM journeys FINAL WHERE state = 'timed_out'"
 
 
@@ -79,6 +84,65 @@ def assert_every_metric_is_true(rig: Rig) -> None:
     assert set(load_catalog().by_name) == compared.metrics
 
 
+class JourneyProcess(IngestProcess):
+    """Starts `airside run journey`, which knows of the gate what Kafka has."""
+
+    flow = "journey"
+
+
+def test_journeys_of_a_flow_of_their_own_are_the_same_through_kills(
+    rig: Rig,
+) -> None:
+    rig.ingest.flow = "ingest"
+    follower = JourneyProcess(
+        rig.ingest.folder,
+        bootstrap_servers=rig.servers,
+        clickhouse=ClickHouseAddress(rig.clickhouse.dsn, "airside"),
+    )
+    follower.environment = rig.ingest.environment
+    follower.log = rig.ingest.folder / "journey.log"
+    with rig.sending(rig.world(5_000), rate=1_500) as streaming:
+        rig.ingest.start()
+        follower.start()
+        assert streaming.wait(60)
+        time.sleep(1.0)
+        rig.ingest.kill()
+        follower.kill()
+        rig.ingest.start()
+        follower.start()
+    rig.wait()
+    wait_until_no_more_comes(rig)
+
+    assert [0, 0] == [rig.ingest.stop(), follower.stop()]
+    assert_all_right(rig.verify())
+    wrong: list[tuple[str, str]] = []
+    window_ms = int(rig.ingest.settings.journey.window_s * 1_000)
+    journeys = check_journeys(rig.truth, partial(read, rig), lambda *said: wrong.append(said))
+    outcomes = check_outcomes(
+        rig.truth, partial(read, rig), lambda *said: wrong.append(said), window_ms=window_ms
+    )
+    assert [] == wrong
+    assert 150 < journeys < outcomes
+    places = observed_places(rig.truth, ROUTED_TOPICS[:2])
+    ids = [body["outcome_id"] for body in told_to_learners(rig, len(places))]
+    assert len(places) == len(ids) == len(set(ids))
+
+
+def read(rig: Rig, query: str) -> Iterator[tuple[Any, ...]]:
+    return (tuple(row) for row in rig.client.query(query).result_rows)
+
+
+def wait_until_no_more_comes(rig: Rig) -> None:
+    """Wait until all events that are in facts are in journeys, within a bound."""
+    facts = (
+        "SELECT count() FROM facts FINAL WHERE subject != '' AND event_type NOT LIKE '%profile%'"
+    )
+    deadline_s = time.monotonic() + WAIT_S_MAX
+    while rig.client.query(facts).result_rows != rig.client.query(FOLLOWED).result_rows:
+        assert time.monotonic() < deadline_s, "journeys stay behind the facts"
+        time.sleep(0.5)
+
+
 @pytest.mark.embedded_kafka
 def test_journeys_are_true_and_time_out_on_the_embedded_stack(embedded_rig: Rig) -> None:
     """A world of four days ago, and then traffic in one partition of each lane alone."""
@@ -104,19 +168,23 @@ def test_journeys_are_true_and_time_out_on_the_embedded_stack(embedded_rig: Rig)
     timed_out = rig.client.query(TIMED_OUT).result_rows
     assert silent == len(timed_out)
     may_be_told = sorted(journey for journey, classes in timed_out if may_publish(classes))
-    assert may_be_told == sorted(journeys_told_of(rig, "timed_out", len(may_be_told)))
+    silent_ones = [
+        body["journey_id"]
+        for body in told_to_learners(rig, len(may_be_told))
+        if body["kind"] == "timed_out"
+    ]
+    assert may_be_told == sorted(silent_ones)
 
 
-def journeys_told_of(rig: Rig, kind: str, count: int) -> set[str]:
-    """The journeys that learners were told this of; reads until there are so many."""
+def told_to_learners(rig: Rig, count: int) -> list[dict[str, Any]]:
+    """What was published on outcomes; waits longer as long as there are not so many."""
     reader = open_reader(rig.servers, {})
     reader.assign(places_in(reader, rig.servers, [OUTCOMES_TOPIC], OFFSET_BEGINNING))
-    found: set[str] = set()
+    found: list[dict[str, Any]] = []
     deadline_s = time.monotonic() + WAIT_S_MAX
     while messages := reader.consume(2_000, 2.0 if len(found) >= count else 10.0):
         assert time.monotonic() < deadline_s
-        bodies = [orjson.loads(message.value() or b"{}") for message in messages]
-        found |= {body["journey_id"] for body in bodies if body.get("kind") == kind}
+        found += [orjson.loads(message.value() or b"{}") for message in messages]
     reader.close()
     return found
 
