@@ -102,7 +102,8 @@ class DeliveryTimeModel:
     def observe_activity(self, users: Sequence[str], slots: Slots) -> None:
         """Take in when people were active on their own."""
         rows = self._people.claim(list(users))
-        np.add.at(self._people.recent_activity, (rows, _slots(slots) % HOURS), np.float32(1))
+        bins = BIN_OF_SLOT[_slots(slots)]
+        np.add.at(self._people.recent_activity, (rows, bins), np.float32(1))
 
     def learn(self, users: Sequence[str], slots: Slots, responded: Bools) -> None:
         """Take in outcomes: who was sent to when, and whether they answered in the window."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flows.model.population import Curves, Sums
 
-VERSION: Final = 1
+VERSION: Final = 2
 _MAGIC: Final = b"airside-model\x00"
 
 Array = NDArray[Any]
