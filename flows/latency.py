@@ -87,20 +87,24 @@ class ArrivalClock:
                     place = place_of(origin) if isinstance(origin, bytes) else own
                     self._arrived_s.setdefault(place, now_s)
 
+    def spans_ms(self, sent_s: dict[Place, float]) -> list[float]:
+        """How long each message took that arrived, from these times on. Units: milliseconds."""
+        return [
+            max(at_s - sent_s[place], 0.0) * 1_000
+            for place, at_s in self._arrived_s.copy().items()
+            if place in sent_s
+        ]
+
     def percentiles(self, confirmed_s: dict[Place, float]) -> dict[str, float]:
         """The latency of all messages that arrived.
 
-        Units: milliseconds. Shapes: `p50` and `p99`; 0 when none arrived.
+        Units: milliseconds. Shapes: `p50`, `p99` and `p999`; 0 when none arrived.
         """
-        spans = [
-            max(at_s - confirmed_s[place], 0.0) * 1_000
-            for place, at_s in self._arrived_s.items()
-            if place in confirmed_s
-        ]
+        spans = self.spans_ms(confirmed_s)
         if not spans:
-            return {"p50": 0.0, "p99": 0.0}
-        p50, p99 = np.percentile(spans, [50, 99])
-        return {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
+            return {"p50": 0.0, "p99": 0.0, "p999": 0.0}
+        found = np.percentile(spans, [50, 99, 99.9]).round(1).tolist()
+        return dict(zip(("p50", "p99", "p999"), found, strict=True))
 
 
 def place_of(origin: bytes) -> Place:

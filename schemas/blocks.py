@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from schemas.codes import Door
 from schemas.fates import Refusal
 from schemas.ticket import Header, Label
 from schemas.tickets import Numbers, Tickets
+
+_CODES_MAX: Final = 1 << 62
 
 
 class RawBlock(msgspec.Struct, gc=False):
@@ -67,12 +72,12 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     Shapes: all columns have the same length. `topic`, `partitions` and `offsets` say where this
     flow read each event, so they are the origin of what it leads to. Every name of
     `schemas.events.COLUMNS` can be read on a body. `watermark_ms` is the event time that every
-    partition of the lane has reached, 0 before the first. `gone` are the subjects whose profile
-    was removed, and `gone_at` where that stands (partition, offset). Blocks of the profile topic
-    are given again at each start, before any stream. `notices` are messages without a ticket, of
-    topics that pass around the gate; all columns are empty then. `refused` counts, by source and
-    code, what the gate before refused of the same block; a flow that reads routed topics does not
-    know it.
+    partition of the lane has reached but the quiet ones, 0 before the first; it never goes back.
+    `gone` are the subjects whose profile was removed, and `gone_at` where that stands (partition,
+    offset). Blocks of the profile topic are given again at each start, before any stream.
+    `notices` are messages without a ticket, of topics that pass around the gate; all columns are
+    empty then. `refused` counts, by source and code, what the gate before refused of the same
+    block; a flow that reads routed topics does not know it.
     Units: milliseconds since 1970 UTC; `recorded_ms` is when the event's first record was made.
     """
 
@@ -127,6 +132,13 @@ class Coded(msgspec.Struct, gc=False):
     words: list[Any]
     codes: Numbers
 
+    @classmethod
+    def of(cls, values: Sequence[Any], word_of: Callable[[Any], Any] | None = None) -> Coded:
+        """A column of these values, or of what follows from each, made once for each of them."""
+        numbers: dict[Any, int] = defaultdict(count().__next__)
+        codes = np.fromiter(map(numbers.__getitem__, values), np.int64, len(values))
+        return cls(list(numbers if word_of is None else map(word_of, numbers)), codes)
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -136,6 +148,27 @@ class Coded(msgspec.Struct, gc=False):
     def tolist(self) -> list[Any]:
         """The column as a list, row by row."""
         return list(self)
+
+
+def group(columns: Sequence[Coded]) -> tuple[Numbers, Numbers]:
+    """Which rows are alike in all of these columns.
+
+    Shapes: the places of the first row of each group, rising, and the group of every row.
+    """
+    found: Numbers = columns[0].codes
+    size = len(columns[0].words)
+    for column in columns[1:]:
+        count_here = max(len(column.words), 1)
+        if size * count_here >= _CODES_MAX:
+            values, found = np.unique(found, return_inverse=True)
+            size = len(values)
+        found = found * count_here + column.codes
+        size *= count_here
+    _, first, back = np.unique(found, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    return first[order], ranks[back]
 
 
 class Rows(NamedTuple):

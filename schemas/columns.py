@@ -167,5 +167,5 @@ def format_times(at_ms: Numbers) -> list[bytes]:
     ms = at_ms % 1_000
     for place, unit in ((20, 100), (21, 10), (22, 1)):
         text[:, place] = ms // unit % 10 + ord("0")
-    joined = text.tobytes()
-    return [joined[at : at + _TIME_BYTES] for at in range(0, len(joined), _TIME_BYTES)]
+    found: list[bytes] = text.reshape(-1).view(f"S{_TIME_BYTES}").tolist()
+    return found

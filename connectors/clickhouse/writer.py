@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +50,9 @@ class TableWriter:
         sleep: Callable[[float], None] = time.sleep,
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        # pyarrow looks for pandas at its first list, and imports it: a second of CPU, now and not
+        # while the first epoch waits.
+        pa.array([""])
         self._client = client
         self._rows_max = rows_max
         self._retry_s_max = retry_s_max
@@ -75,15 +78,21 @@ class TableWriter:
 
     def flush(self) -> None:
         """Send everything; returns when ClickHouse confirmed it."""
-        # The books last: who sees a message in them finds its row as well.
-        for name in sorted(self._batches, key="fates".__eq__):
+        for name in last_are_fates(self._batches):
             self._send(name)
+        self.end()
+
+    def end(self) -> None:
+        """Note that everything was sent: a wait that begins after this has its whole bound."""
         self._failing_since_s = None
 
     def _send(self, name: str) -> None:
         batches = self._batches.pop(name, [])
-        if not batches:
-            return
+        if batches:
+            self.send(name, batches)
+
+    def send(self, name: str, batches: list[pa.RecordBatch]) -> None:
+        """Send these rows now; returns when ClickHouse confirmed them."""
         table = TABLES[name]
         rows = pa.Table.from_batches(batches)
         if table.key:
@@ -130,6 +139,19 @@ class TableWriter:
         return min(end_s, self._stopping_since_s + self._stop_s_max)
 
 
+def warm_up() -> None:
+    """Make the first Arrow array of this process: it loads pandas where that is installed.
+
+    That takes two seconds of computing, which the first block would have to wait for.
+    """
+    pa.array([""])
+
+
+def last_are_fates(names: Iterable[str]) -> list[str]:
+    """Tables in their order, the books last: who sees a message in them finds its row as well."""
+    return sorted(names, key="fates".__eq__)
+
+
 def to_batch(rows: Rows, table: Table) -> pa.RecordBatch:
     """Columns of Python or numpy values as one Arrow batch in the table's schema."""
     return pa.RecordBatch.from_arrays(
@@ -155,9 +177,10 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
 def latest(rows: pa.Table, table: Table) -> pa.RecordBatch:
     """One row for each key: the one with the greatest version."""
     names = list(table.key)
-    order = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
-    order = order.sort_by([("ver", "ascending"), ("row", "ascending")])
-    last = order.select([*names, "row"]).group_by(names, use_threads=False)
+    # By version, and equal ones as they came; only the keys are put in that order.
+    order = pa.array(np.argsort(rows["ver"].to_numpy(), kind="stable"))
+    keys = rows.select(names).take(order).append_column("row", order)
+    last = keys.group_by(names, use_threads=False)
     places = last.aggregate([("row", "last")])["row_last"]
     taken = rows.take(places).combine_chunks()
     return taken.to_batches()[0]

@@ -15,7 +15,10 @@ from schemas.events import COLUMNS
 from schemas.hops import clock_went_back, parse_hops
 from schemas.tickets import NO_TIME, Tickets, columns_at
 
-_columns_of = attrgetter(*COLUMNS)
+_PARTS: Final = {
+    name: attrgetter(name) for name in COLUMNS if name not in ("journey_id", "subject")
+}
+"""What the rows tell of a body; journey and subject are told from its ticket."""
 
 PROFILE_TOPIC: Final = "ntf.profiles.v1"
 ERASURE_TOPIC: Final = "airside.erasure.v1"
@@ -135,8 +138,7 @@ def accepted_events(
     take = columns_at(places, len(raw.offsets))
     if tickets is None:
         tickets = block.tickets.at(places)
-    columns = zip(*map(_columns_of, take(block.bodies)), strict=True)
-    bodies = dict(zip(COLUMNS, columns, strict=True)) if places else dict.fromkeys(COLUMNS, ())
+    bodies = take(block.bodies)
     nothing = np.zeros(len(places), np.bool_)
     back = nothing
     if any(tickets.hops):
@@ -149,7 +151,7 @@ def accepted_events(
         recorded_ms=np.array(take(raw.timestamps), np.int64),
         keys=take(raw.keys),
         values=take(raw.values),
-        bodies=bodies,
+        bodies={name: list(map(of, bodies)) for name, of in _PARTS.items()},
         zones=[""] * len(places),
         unknown=nothing,
         back=back,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -24,12 +24,13 @@ from flows.steps.publish import STAGE, Publisher
 from flows.steps.roll_up import Rollup
 from flows.steps.upgrade import STATE_VERSION, read_state
 from flows.steps.write_facts import Accepted, Refused, fact_rows, quarantine_rows
-from schemas.blocks import CheckedBlock, Origin, Outputs, RawBlock, Rows
+from schemas.blocks import CheckedBlock, Coded, Origin, Outputs, RawBlock, Rows, group
 from schemas.codes import Door
 from schemas.fates import Refusal
 from schemas.policy import RANK_OF_A_PERSON, Policy
 from schemas.rollup import MINUTE_MS, Dimensions, buckets_of
 from schemas.ticket import Ticket
+from schemas.tickets import Numbers
 
 PROFILE_TYPE: Final = "ntf.profile.updated.v1"
 REFUSED_PROFILES_MAX: Final = 100_000
@@ -86,8 +87,13 @@ class LaneGate:
 
     @property
     def watermark_ms(self) -> int | None:
-        """The event time that every partition seen so far has reached; None before the first."""
-        return min(self._judge.newest.values(), default=None)
+        """The event time that all but the quiet partitions have reached; None before the first.
+
+        To the minute, and never less than before: it is as far ahead of the floor of closed cells
+        as an event may be late.
+        """
+        floor = self._judge.floor_minute
+        return floor * MINUTE_MS + self._rules.lateness_ms_max if floor else None
 
     def pass_block(self, block: CheckedBlock) -> Outputs:
         """Decide every message of a block, and give all that follows from it.
@@ -215,7 +221,9 @@ class LaneGate:
         newest = self._judge.newest
         if not newest:
             return
-        moving = [at for where, at in newest.items() if where not in raw.quiet]
+        # A partition that was quiet up to this block is so no more.
+        quiet = {*raw.quiet} - {(raw.topic, part) for part in raw.partitions} if raw.quiet else ()
+        moving = [at for where, at in newest.items() if where not in quiet]
         slowest = min(moving or newest.values())
         self.memory.forget_before(slowest)
         if raw.unread or not moving:
@@ -250,23 +258,30 @@ class LaneGate:
 
     def _roll_up(self, events: Accepted, lane: int) -> Rows:
         tickets, rollup = events.tickets, self.rollup
-        told = [events.words(name) for name in ("campaign", "channel", "currency", "arm")]
-        keys = list(zip(tickets.numbers.tolist(), *told, strict=True))
-        numbers: dict[Any, int] = {}
-        for key in dict.fromkeys(keys):
-            number, campaign, channel, currency, arm = key
-            label = tickets.labels[number]
-            numbers[key] = rollup.number_of(
-                Dimensions(label.type, campaign, channel, label.class_text, currency, arm)
-            )
         changed = rollup.add(
             minutes=tickets.times_ms // MINUTE_MS,
-            numbers=np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys)),
-            amounts=np.array([amount or 0 for amount in events.bodies["amount_minor"]], np.int64),
+            numbers=self._dimensions(events),
+            amounts=events.amounts(),
             buckets=buckets_of(events.recorded_ms - tickets.times_ms),
             recorded=events.recorded_ms,
         )
         return rollup.rows(changed, lane=lane)
+
+    def _dimensions(self, events: Accepted) -> Numbers:
+        """The rollup's number of each event: dimensions are made once for each that differ."""
+        labels, numbers = events.tickets.labels, events.tickets.numbers
+        told = [events.words(name) for name in ("campaign", "channel", "currency", "arm")]
+        first, back = group([Coded(labels, numbers), *told])
+        words = [[column.words[code] for code in column.codes[first].tolist()] for column in told]
+        found = [
+            self.rollup.number_of(
+                Dimensions(labels[number].type, campaign, channel, labels[number].class_text, *rest)
+            )
+            for number, campaign, channel, *rest in zip(
+                numbers[first].tolist(), *words, strict=True
+            )
+        ]
+        return np.array(found, np.int64)[back]
 
     def dump(self) -> bytes:
         """The lane's state as bytes with a version number; a copy, whatever follows."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -38,6 +38,7 @@ SEALED_BYTES_MAX: Final = 3_000_000
 
 
 R = TypeVar("R", bound=NamedTuple)
+Column = Sequence[Header | None]
 
 
 class Publisher:
@@ -61,29 +62,33 @@ class Publisher:
             [f"{topic}/{part}/{offset}/0" for part, offset in zip(parts, offsets, strict=True)]
         )
         origins = _records(Origin, repeat(topic), parts, offsets, repeat(0))
-        stamped = self._stamped if self._key is None else self._signed
-        zones = [(ZONE_HEADER, zone.encode()) if zone else None for zone in events.zones]
-        headers = [
-            [*ticket, zone, (ORIGIN_HEADER, origin)] if zone else [*ticket, (ORIGIN_HEADER, origin)]
-            for ticket, zone, origin in zip(stamped(events, received_ms), zones, told, strict=True)
+        zones: list[Header | None] = [
+            (ZONE_HEADER, zone.encode()) if zone else None for zone in events.zones
         ]
+        own: list[Column] = [zones, _pairs(ORIGIN_HEADER, told)]
+        stamped = self._stamped if self._key is None else self._signed
+        headers = stamped(events, received_ms, own)
         topics = events.by_label(_topic_of)
         return _records(OutRecord, topics, events.keys, events.values, headers, origins)
 
-    def _signed(self, events: Accepted, received_ms: int) -> Iterator[list[Header]]:
-        """The headers of each stamped ticket, signed; those that only a gate may set left out."""
-        for ticket, recorded_ms in zip(events.tickets, events.recorded_ms.tolist(), strict=True):
+    def _signed(self, events: Accepted, received_ms: int, own: list[Column]) -> list[list[Header]]:
+        """The headers of each stamped ticket, signed; those that only a gate may set are ours."""
+        found = []
+        rows = zip(events.tickets, events.recorded_ms.tolist(), zip(*own, strict=True), strict=True)
+        for ticket, recorded_ms, last in rows:
             assert ticket is not None
             hop = Hop(STAGE, self.node, received_ms, "")
             passed = pass_gate(ticket, hop=hop, policy=self._policy, recorded_ms=recorded_ms)
             headers = encode_ticket(passed, self._key)
-            yield [header for header in headers if header[0] not in GATE_HEADERS]
+            kept = [header for header in headers if header[0] not in GATE_HEADERS]
+            found.append([*kept, *filter(None, last)])
+        return found
 
-    def _stamped(self, events: Accepted, received_ms: int) -> Iterator[list[Header]]:
+    def _stamped(self, events: Accepted, received_ms: int, own: list[Column]) -> list[list[Header]]:
         """The same by column, without a signature."""
         tickets = events.tickets
         base_ms = np.where(tickets.recorded_ms == NO_TIME, events.recorded_ms, tickets.recorded_ms)
-        columns: list[Sequence[Header | None]] = [
+        columns: list[Column] = [
             _texts("ce_id", tickets.ids),
             _pairs("ce_time", format_times(tickets.times_ms)),
             _texts("ce_correlationid", tickets.correlations),
@@ -96,16 +101,23 @@ class Publisher:
             _pairs("tracestate", tickets.tracestates),
         ]
         told = [column for column in columns if any(column)]
-        labels = [label_with_policy(label, self._policy).pairs for label in tickets.labels]
-        rows = zip(*told, strict=True)
-        every = zip(tickets.numbers.tolist(), rows, tickets.rests, strict=True)
-        if all(map(all, told)) and not any(tickets.rests):
-            for number, row, _ in every:
-                yield [*labels[number], *row]
-            return
-        for number, row, rest in every:
-            own = [header for header in rest if header[0] not in GATE_HEADERS]
-            yield [*labels[number], *filter(None, row), *own]
+        last = [column for column in own if any(column)]
+        pairs = [list(label_with_policy(label, self._policy).pairs) for label in tickets.labels]
+        labels = map(pairs.__getitem__, tickets.numbers.tolist())
+        if all(map(all, told)) and all(map(all, last)) and not any(tickets.rests):
+            return list(map(add, labels, map(list, zip(*told, *last, strict=True))))
+        every = zip(
+            labels, zip(*told, strict=True), tickets.rests, zip(*last, strict=True), strict=True
+        )
+        return [
+            [
+                *label,
+                *filter(None, row),
+                *(header for header in rest if header[0] not in GATE_HEADERS),
+                *filter(None, behind),
+            ]
+            for label, row, rest, behind in every
+        ]
 
     def _hops(self, histories: Sequence[str], deltas_ms: Numbers) -> list[str]:
         """Each history with this gate behind it."""

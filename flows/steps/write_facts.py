@@ -29,9 +29,10 @@ _WARNINGS: Final[list[Any]] = [(), ("T604",), ("T504",), ("T604", "T504")]
 class Accepted(msgspec.Struct, gc=False):
     """Events of one block that passed every check, by column.
 
-    Shapes: all columns have the same length. `bodies` has every name of `COLUMNS`; `unknown`
+    Shapes: all columns have the same length. `bodies` has the names of `COLUMNS` that a ticket
+    has not; `unknown`
     marks those whose person has no profile, `back` those whose hops tell of a clock that went
-    back.
+    back. `coded` are the columns of words that somebody asked for.
     Units: `recorded_ms` since 1970 UTC.
     """
 
@@ -46,6 +47,7 @@ class Accepted(msgspec.Struct, gc=False):
     zones: list[str]
     unknown: Mask
     back: Mask
+    coded: dict[str, Coded] = {}
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -54,14 +56,26 @@ class Accepted(msgspec.Struct, gc=False):
         """A column that follows from the label."""
         return Coded([of(label) for label in self.tickets.labels], self.tickets.numbers)
 
-    def words(self, name: str) -> list[str] | Coded:
-        """A column of the bodies, empty where a body has none."""
-        column = self.bodies[name]
-        if all(column):
-            return list(column)
-        if not any(column):
-            return Coded([""], np.zeros(len(self), np.int64))
-        return [word or "" for word in column]
+    def words(self, name: str) -> Coded:
+        """A column of the bodies with few different words, empty where a body has none."""
+        found = self.coded.get(name)
+        if found is None:
+            column = self.bodies[name]
+            some = any(column)
+            found = Coded.of(column, _word_or_empty) if some else Coded([""], _zeros(self))
+            self.coded[name] = found
+        return found
+
+    def amounts(self) -> Numbers:
+        """The bodies' amounts, 0 where one has none. Units: minor units of the currency."""
+        column = self.bodies["amount_minor"]
+        return (
+            np.array([amount or 0 for amount in column], np.int64) if any(column) else _zeros(self)
+        )
+
+
+def _word_or_empty(word: str | None) -> str:
+    return word or ""
 
 
 class Refused(NamedTuple):
@@ -86,7 +100,6 @@ def fact_rows(events: Accepted) -> Rows:
     tickets = events.tickets
     kept_ms = [label.decision.retention_s * 1_000 for label in tickets.labels]
     expires_ms = events.recorded_ms + np.array(kept_ms, np.int64)[tickets.numbers]
-    amounts = events.bodies["amount_minor"]
     columns: dict[str, Any] = {
         "event_id": tickets.ids,
         "event_type": events.by_label(attrgetter("type")),
@@ -101,11 +114,11 @@ def fact_rows(events: Accepted) -> Rows:
         "journey": tickets.correlations,
         "cause": tickets.causations,
         "trace_id": _trace_ids(tickets.traceparents),
-        "hops": _coded(tickets.hops, _hop_tuples),
-        "zone": _coded(events.zones, str),
+        "hops": Coded.of(tickets.hops, _hop_tuples),
+        "zone": Coded.of(events.zones),
         "local_hour": hours_of_week(events.zones, tickets.times_ms, unknown=NO_HOUR),
-        "notification": events.words("notification_id"),
-        "amount_minor": [amount or 0 for amount in amounts] if any(amounts) else _zeros(events),
+        "notification": _texts(events.bodies["notification_id"]),
+        "amount_minor": events.amounts(),
         "warnings": Coded(_WARNINGS, events.unknown + 2 * events.back.astype(np.int64)),
         # The day after which the row may go: the policy's retention, counted from the record's
         # time, so that old events can be replayed. The gate refuses what comes after it.
@@ -123,11 +136,8 @@ def _zeros(events: Accepted) -> Numbers:
     return np.zeros(len(events), np.int64)
 
 
-def _coded(texts: Sequence[str], of: Callable[[str], Any]) -> Coded:
-    """A column of what follows from each text, made once for each of them."""
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    codes = np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts))
-    return Coded([of(text) for text in numbers], codes)
+def _texts(column: Sequence[str | None]) -> Sequence[str | None]:
+    return column if all(column) else [text or "" for text in column]
 
 
 def _trace_ids(parents: Sequence[bytes | None]) -> list[str] | Coded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests.bench import held, live
 from tests.bench.compare import LEVELS, SYSTEMS, WHOLE, Comparison
 from tests.bench.environments import TOP
+from tests.bench.growth import play as grow
 from tests.bench.scale import play
 from tests.bench.stage import Stage, open_stage, prepare_ingest, set_up
 from tests.bench.talk import say
@@ -36,11 +39,21 @@ def make_parser() -> argparse.ArgumentParser:
     some = parser.add_subparsers(dest="what", metavar="WHAT")
     keep = some.add_parser("keep", help="fill the topic and hold the stage until Ctrl-C")
     keep.set_defaults(act=hold)
-    whole = some.add_parser("ingest", help="the whole ingest flow with its sinks, x raw")
-    whole.set_defaults(act=whole_flow)
-    scale = some.add_parser("scale", help="job A in one cell and in two")
-    scale.add_argument("--level", default="pure", choices=LEVELS)
-    scale.set_defaults(act=scale_out)
+    for name, act, about in (
+        ("ingest", whole_flow, "the whole ingest flow with its sinks, x raw; bytes it stores"),
+        ("scale", scale_out, "job A in one cell and in two"),
+        ("growth", growth, "how the cost grows with users, partitions, sizes, faults, headers"),
+        ("catchup", caught_up, "how fast the whole flow works off a backlog"),
+        ("latency", latency, "from end to end, at shares of what the flow can do"),
+    ):
+        part = some.add_parser(name, help=about)
+        part.add_argument("--level", default="pure", choices=LEVELS)
+        part.set_defaults(act=act)
+        if name == "latency":
+            part.add_argument("--seconds", type=float, default=20.0, help="for each share")
+            part.add_argument("--rate", type=float, default=0.0, help="capacity, if it is known")
+        if name == "ingest":
+            part.add_argument("--held", type=int, default=200_000, help="of each, in memory")
     return parser
 
 
@@ -73,12 +86,56 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
 def whole_flow(options: argparse.Namespace) -> dict[str, Any]:
     """The ingest flow as the product makes it, against the raw loop."""
+    ours = f"{WHOLE}-{options.level}"
     with staged(options) as stage:
         prepare_ingest(stage)
         comparison = Comparison(stage, cache=options.cache, run_s_max=options.run_s_max)
-        comparison.play(systems=("raw", WHOLE), jobs="A", rounds=options.rounds)
+        comparison.play(systems=("raw", ours), jobs="A", rounds=options.rounds)
         comparison.show()
-        return {**comparison.as_json(), "ingest_x_raw": comparison.ratio(WHOLE, "raw", "A")}
+        told = held.show(stage, comparison.messages, options.held, options.level)
+        say(str(told))
+        ratio = comparison.ratio(ours, "raw", "A")
+        return {**comparison.as_json(), "ingest_x_raw": ratio, "held": told}
+
+
+def growth(options: argparse.Namespace) -> dict[str, Any]:
+    """One thing of the traffic changes at a time."""
+    with tempfile.TemporaryDirectory(suffix="-airside-bench") as folder:
+        return grow(
+            Path(folder),
+            messages=options.messages,
+            level=options.level,
+            rounds=options.rounds,
+            run_s_max=options.run_s_max,
+            cache=options.cache,
+        )
+
+
+def caught_up(options: argparse.Namespace) -> dict[str, Any]:
+    """A backlog, and nothing new meanwhile."""
+    with staged(options) as stage:
+        rates = _rates(options, stage, options.rounds)
+        return {"messages_a_second": round(statistics.median(rates)), "runs": rates}
+
+
+def _rates(options: argparse.Namespace, stage: Stage, rounds: int) -> list[float]:
+    return live.catch_up(
+        stage,
+        level=options.level,
+        rounds=rounds,
+        run_s_max=options.run_s_max,
+        cache=options.cache,
+    )
+
+
+def latency(options: argparse.Namespace) -> dict[str, Any]:
+    """The capacity first, unless it is known; then live traffic at each share of it."""
+    rate = options.rate
+    if not rate:
+        with staged(options) as stage:
+            rate = statistics.median(_rates(options, stage, options.rounds))
+    with tempfile.TemporaryDirectory(suffix="-airside-bench") as folder:
+        return live.play(Path(folder), rate=rate, seconds=options.seconds, level=options.level)
 
 
 def scale_out(options: argparse.Namespace) -> dict[str, Any]:

@@ -24,6 +24,7 @@ OURS: Final = tuple(f"airside-{level}" for level in LEVELS)
 HERE: Final = ("raw", "bytewax", *OURS)
 PEERS: Final = ("quix", "faust", "pathway", "flink")
 WHOLE: Final = "ingest"
+WHOLES: Final = tuple(f"{WHOLE}-{level}" for level in LEVELS)
 SYSTEMS: Final = (*HERE, *PEERS)
 NO_LISTS: Final = frozenset(("raw",))
 RUN_S_MAX: Final = 900
@@ -223,7 +224,7 @@ class Comparison:
 
 def _place(item: tuple[tuple[str, str], Any]) -> tuple[str, int]:
     (job, system), _ = item
-    return job, (*SYSTEMS, WHOLE).index(system)
+    return job, (*SYSTEMS, *WHOLES).index(system)
 
 
 def _times(ratio: float | None) -> str:

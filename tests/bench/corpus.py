@@ -46,6 +46,19 @@ CODES: Final = {
 }
 
 
+class Shape(NamedTuple):
+    """What the traffic looks like. Shapes: 1 in `malformed_each` is malformed, none for 0.
+
+    Units: `body_bytes` is the least that a body has; `more_headers` are none of the ticket's.
+    """
+
+    users: int = USERS
+    partitions: int = PARTITIONS
+    body_bytes: int = 0
+    malformed_each: int = 100
+    more_headers: int = 0
+
+
 class Sample(NamedTuple):
     """One message as it is sent."""
 
@@ -63,7 +76,10 @@ class Corpus:
     the first minute; the events lie in the ten minutes from there, two seconds more or less.
     """
 
-    def __init__(self, messages: int, *, start_ms: int, seed: int = 7) -> None:
+    def __init__(
+        self, messages: int, *, start_ms: int, seed: int = 7, shape: Shape | None = None
+    ) -> None:
+        self._shape = shape or Shape()
         self._messages = messages
         self._start_ms = start_ms
         self._seed = seed
@@ -72,17 +88,20 @@ class Corpus:
         self._cells: Counter[tuple[int, int, int]] = Counter()
         self._users: Counter[tuple[int, int]] = Counter()
         self._arms: Counter[tuple[int, int, bool]] = Counter()
-        self.ends = dict.fromkeys(range(PARTITIONS), 0)
+        self.ends = dict.fromkeys(range(self._shape.partitions), 0)
 
     def samples(self) -> Iterator[Sample]:
         chance = random.Random(self._seed)
-        draw = chance.randrange
+        draw, shape = chance.randrange, self._shape
+        more = [
+            (f"x-more-{number:02}", b"of another system") for number in range(shape.more_headers)
+        ]
         shares = [place for place, (*_, share) in enumerate(CLASSES) for _ in range(share)]
         for number in range(self._messages):
             at_ms = self._start_ms + number * SPAN_MS // self._messages
             at_ms += draw(-JITTER_MS, JITTER_MS)
-            fault = FAULTS[number // 100 % 5] if number % 100 == 37 else ""
-            user, kind, channel = draw(USERS), draw(len(KINDS)), draw(len(CHANNELS))
+            fault = _fault_of(number, shape.malformed_each)
+            user, kind, channel = draw(shape.users), draw(len(KINDS)), draw(len(CHANNELS))
             campaign, data_class = draw(CAMPAIGNS), shares[draw(10)]
             key = b"usr_%06d" % user
             value = _body(
@@ -101,11 +120,13 @@ class Corpus:
                 at_ms=at_ms,
                 trace=chance.getrandbits(64),
             )
+            value = _filled(value, shape.body_bytes)
+            headers += more
             if fault == "truncated":
                 value = value[:60]
             elif fault == "unlabelled":
                 headers = [pair for pair in headers if pair[0] != "ce_dataclassification"]
-            partition = zlib.crc32(key) % PARTITIONS
+            partition = zlib.crc32(key) % shape.partitions
             self.ends[partition] += 1
             if fault:
                 self._refused[CODES[fault]] += 1
@@ -139,6 +160,18 @@ FIELDS_OF_JOB: Final = {
         *("users", "users_squares", "arms", "arms_squares"),
     ),
 }
+
+
+def _fault_of(number: int, each: int) -> str:
+    if each and number % each == each * 37 // 100:
+        return FAULTS[number // each % 5]
+    return ""
+
+
+def _filled(value: bytes, size: int) -> bytes:
+    """A body of at least this size: one field more, which no step reads."""
+    missing = size - len(value) - len(b',"note":""')
+    return value[:-1] + b',"note":"%b"}' % (b"a" * missing) if missing > 0 else value
 
 
 def _body(

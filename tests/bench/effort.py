@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from schemas.blocks import RawBlock
-from tests.bench.corpus import TOPIC, Corpus
+from tests.bench.corpus import TOPIC, Corpus, Sample
 
 SMALL: Final = 500
 LARGE: Final = 1_000  # five hundred more: each kind of fault once
@@ -28,7 +28,11 @@ class Effort(NamedTuple):
 
 def raw_block(messages: int, *, start_ms: int = START_MS) -> RawBlock:
     """The first messages of the corpus as one block, as a lane would give them."""
-    samples = list(Corpus(messages, start_ms=start_ms).samples())
+    return block_of(list(Corpus(messages, start_ms=start_ms).samples()))
+
+
+def block_of(samples: list[Sample]) -> RawBlock:
+    """These messages as one block."""
     offsets: dict[int, int] = {}
     places = []
     for sample in samples:

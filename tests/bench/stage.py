@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +19,7 @@ from flows.places import POLICY
 from flows.settings import read_settings
 from schemas.policy import load_policy
 from tests.bench import tables
-from tests.bench.corpus import CLASSES, PARTITIONS, TOPIC, Corpus
+from tests.bench.corpus import CLASSES, TOPIC, Corpus, Shape
 from tests.bench.talk import say
 
 MINUTE_MS: Final = 60_000
@@ -39,7 +39,12 @@ class Stage(NamedTuple):
 
 @contextlib.contextmanager
 def set_up(
-    folder: Path, *, messages: int, bootstrap_servers: str = "", clickhouse_url: str = ""
+    folder: Path,
+    *,
+    messages: int,
+    bootstrap_servers: str = "",
+    clickhouse_url: str = "",
+    shape: Shape | None = None,
 ) -> Iterator[Stage]:
     """Start what was not named, fill the topic, write the manifest; end what was started."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,22 +58,28 @@ def set_up(
             clickhouse_url = clickhouse_url or stack.clickhouse_url
         for statement in tables.CREATE:
             tables.ask(clickhouse_url, statement)
-        corpus = fill(bootstrap_servers, messages)
+        corpus = fill(bootstrap_servers, messages, shape or Shape())
         manifest = folder / MANIFEST
-        manifest.write_text(
-            json.dumps(
-                {
-                    "bootstrap_servers": bootstrap_servers,
-                    "clickhouse_url": clickhouse_url,
-                    "topic": TOPIC,
-                    "messages": messages,
-                    "ends": corpus.ends,
-                    "destinations": destinations(),
-                    "expected": corpus.expected(),
-                }
-            )
+        stage = Stage(manifest, corpus.expected(), clickhouse_url, bootstrap_servers, broker)
+        write_manifest(stage, messages, corpus.ends)
+        yield stage
+
+
+def write_manifest(stage: Stage, messages: int, ends: dict[int, int]) -> None:
+    """What the runs are told, in a file."""
+    stage.manifest.write_text(
+        json.dumps(
+            {
+                "bootstrap_servers": stage.bootstrap_servers,
+                "clickhouse_url": stage.clickhouse_url,
+                "topic": TOPIC,
+                "messages": messages,
+                "ends": ends,
+                "destinations": destinations(),
+                "expected": stage.expected,
+            }
         )
-        yield Stage(manifest, corpus.expected(), clickhouse_url, bootstrap_servers, broker)
+    )
 
 
 def prepare_ingest(stage: Stage) -> None:
@@ -102,11 +113,10 @@ def destinations() -> dict[str, str]:
     return found
 
 
-def fill(bootstrap_servers: str, messages: int) -> Corpus:
+def fill(bootstrap_servers: str, messages: int, shape: Shape) -> Corpus:
     """Make the topic anew and publish the corpus; its last messages lie some minutes back."""
-    make_topics(bootstrap_servers, {TOPIC: PARTITIONS})
-    now_min = int(time.time() // 60)
-    corpus = Corpus(messages, start_ms=(now_min - BEFORE_NOW_MIN) * MINUTE_MS)
+    make_topics(bootstrap_servers, {TOPIC: shape.partitions})
+    corpus = Corpus(messages, start_ms=start_ms(), shape=shape)
     producer = Producer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -125,7 +135,15 @@ def fill(bootstrap_servers: str, messages: int) -> Corpus:
     return corpus
 
 
-def produce(producer: Producer, topic: str, sample: Any) -> None:
+def start_ms() -> int:
+    """When the corpus begins, so that its last messages lie some minutes back."""
+    return (int(time.time() // 60) - BEFORE_NOW_MIN) * MINUTE_MS
+
+
+def produce(
+    producer: Producer, topic: str, sample: Any, told: Callable[..., None] | None = None
+) -> None:
+    """Hand a sample over; `told` is called with an error or none, and the message."""
     while True:
         try:
             producer.produce(
@@ -135,6 +153,7 @@ def produce(producer: Producer, topic: str, sample: Any) -> None:
                 partition=sample.partition,
                 headers=sample.headers,
                 timestamp=sample.timestamp_ms,
+                on_delivery=told,
             )
         except BufferError:
             producer.poll(0.1)

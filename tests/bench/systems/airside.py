@@ -5,10 +5,10 @@ The thin adapter: `LEVELS` is all that has to change when the product gets anoth
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from itertools import compress
+from itertools import compress, count
 from operator import attrgetter
 from typing import Any, Final, cast
 
@@ -22,7 +22,7 @@ from bytewax.run import cli_main
 
 from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
-from connectors.native.level import Wish, choose_level
+from connectors.native.level import Wish, choose_level, load_native
 from flows.ingest import make_checker, read_policy
 from flows.run import tune_garbage_collection
 from flows.settings import Settings, read_settings
@@ -31,7 +31,8 @@ from flows.steps.roll_up import Rollup
 from schemas.blocks import CheckedBlock
 from schemas.errors import ConfigError
 from schemas.rollup import MINUTE_MS, Dimensions
-from schemas.tickets import Tickets
+from schemas.tickets import Tickets, columns_at
+from tests.bench.corpus import CHANNELS
 from tests.bench.meter import Meter, Task, leave, read_task, report
 from tests.bench.tables import insert
 
@@ -43,8 +44,10 @@ KINDS: Final = (
     "ntf.engagement.unsubscribed.v1",
 )
 POSITIVE: Final = frozenset((1, 2))
+_FAILED: Final = np.array([number not in POSITIVE for number in range(len(KINDS))], np.int64)
+_campaign_of, _channel_of = attrgetter("campaign"), attrgetter("channel")
+WORDS_MAX: Final = 1 << 12
 _ONE: Final = np.int32(1)
-_place_of = attrgetter("campaign", "channel")
 Codes = npt.NDArray[np.int64]
 
 
@@ -73,40 +76,76 @@ class Level:
         return make_checker(settings, read_policy(settings))
 
 
+class Words:
+    """Numbers for words, from 0 in the order in which they come; one C loop for a column."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = defaultdict(count().__next__)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def codes(self, words: Iterable[str], size: int) -> Codes:
+        return np.fromiter(map(self.numbers.__getitem__, words), np.int64, size)
+
+
+class PureIds(Words):
+    """The rows of people in a dict."""
+
+    def rows(self, subjects: list[str]) -> Codes:
+        return self.codes(subjects, len(subjects))
+
+    def subjects(self) -> list[str]:
+        return list(self.numbers)
+
+
+class NativeIds:
+    """The rows of people in the library's table, outside Python's heap."""
+
+    def __init__(self) -> None:
+        self._ids: Any = load_native().Ids(7, None)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def rows(self, subjects: list[str]) -> Codes:
+        return np.frombuffer(self._ids.rows(subjects, True), np.int64)
+
+    def subjects(self) -> list[str]:
+        return [self._ids[row].decode() for row in range(len(self._ids))]
+
+
 class People:
     """One row of five counters for each person, in one array that grows by doubling."""
 
-    def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
-        self.counters: npt.NDArray[np.int32] = np.zeros((1_024, len(KINDS)), np.int32)
+    def __init__(self, level: str) -> None:
+        self.ids = NativeIds() if level == "native" else PureIds()
+        self._counters: npt.NDArray[np.int32] = np.zeros((1_024, len(KINDS)), np.int32)
 
     def add(self, subjects: list[str], kinds: Codes) -> None:
-        rows = self.rows
-        places = list(map(rows.get, subjects))
-        if None in places:
-            for place, row in enumerate(places):
-                if row is None:
-                    places[place] = rows.setdefault(subjects[place], len(rows))
-        while len(rows) > len(self.counters):
-            self.counters = np.concatenate([self.counters, np.zeros_like(self.counters)])
-        flat = np.array(places, np.int64) * len(KINDS) + kinds
-        np.add.at(self.counters.reshape(-1), flat, _ONE)
+        rows = self.ids.rows(subjects)
+        while len(self.ids) > len(self._counters):
+            self._counters = np.concatenate([self._counters, np.zeros_like(self._counters)])
+        np.add.at(self._counters.reshape(-1), rows * len(KINDS) + kinds, _ONE)
+
+    def counters(self) -> npt.NDArray[np.int32]:
+        return self._counters[: len(self.ids)]
 
 
 class Job:
     """What one job does with each checked block of a lane, and what it found."""
 
-    def __init__(self, job: str) -> None:
+    def __init__(self, job: str, level: str = "pure") -> None:
         self._job = job
         self.routed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.rollup = Rollup()
         self._kinds = {name: number for number, name in enumerate(KINDS)}
-        self._arms: dict[tuple[str, str], int] = {}
-        self._arm_counts: npt.NDArray[np.int64] = np.zeros((2, 1_024), np.int64)
-        self._numbers: dict[tuple[Any, str], int] = {}
+        self._campaigns, self._channels = Words(), Words()
+        # By positive or not, campaign and channel; the corpus has 50 and 4 of them.
+        self._arm_counts: Codes = np.zeros(2 * WORDS_MAX, np.int64)
         self._changed: list[Codes] = []
-        self.people = People()
+        self.people = People(level)
 
     @property
     def seen(self) -> int:
@@ -135,42 +174,42 @@ class Job:
 
     def _roll_up_and_follow(self, tickets: Tickets, places: Codes, bodies: list[Any]) -> None:
         size = len(bodies)
-        pairs = list(map(_place_of, bodies))
-        minutes = (tickets.times_ms[places] // MINUTE_MS).tolist()
         found = tickets.numbers[places]
-        labels = tickets.labels
-        numbers = [
-            self._number_of(labels[number], campaign)
-            for number, (campaign, _) in zip(found.tolist(), pairs, strict=True)
-        ]
-        nothing = [0] * size
+        campaigns = self._campaigns.codes(map(_campaign_of, bodies), size)
+        minutes = tickets.times_ms[places] // MINUTE_MS
+        nothing = np.zeros(size, np.int64)
         self._changed.append(
             self.rollup.add(
-                minutes=minutes, numbers=numbers, amounts=nothing, buckets=nothing, recorded=nothing
+                minutes=minutes,
+                numbers=self._numbers(tickets.labels, found, campaigns),
+                amounts=nothing,
+                buckets=nothing,
+                recorded=nothing,
             )
         )
         if self._job == "C":
             number_of = self._kinds
-            kinds = np.array([number_of[label.type] for label in labels], np.int64)[found]
-            subjects = list(map(tickets.subjects.__getitem__, places.tolist()))
+            kinds = np.array([number_of[label.type] for label in tickets.labels], np.int64)[found]
+            subjects = columns_at(places.tolist(), len(tickets))(tickets.subjects)
             self.people.add(subjects, kinds)
-            self._learn(pairs, kinds)
+            self._learn(campaigns, self._channels.codes(map(_channel_of, bodies), size), kinds)
 
-    def _number_of(self, label: Any, campaign: str) -> int:
-        number = self._numbers.get((label, campaign))
-        if number is None:
-            dimensions = Dimensions(label.type, campaign, "", "", "")
-            number = self._numbers[label, campaign] = self.rollup.number_of(dimensions)
-        return number
+    def _numbers(self, labels: list[Any], found: Codes, campaigns: Codes) -> Codes:
+        """The rollup's number of each message: dimensions are made once for each pair."""
+        pairs, back = np.unique(found * WORDS_MAX + campaigns, return_inverse=True)
+        names = list(self._campaigns.numbers)
+        numbers = [
+            self.rollup.number_of(
+                Dimensions(labels[pair // WORDS_MAX].type, names[pair % WORDS_MAX], "", "", "")
+            )
+            for pair in pairs.tolist()
+        ]
+        return np.array(numbers, np.int64)[back]
 
-    def _learn(self, pairs: list[tuple[str, str]], kinds: Codes) -> None:
-        arms = self._arms
-        numbers = np.fromiter(
-            (arms.setdefault(pair, len(arms)) for pair in pairs), np.int64, len(pairs)
-        )
-        failed = ~np.isin(kinds, list(POSITIVE))
-        flat = failed * self._arm_counts.shape[1] + numbers
-        self._arm_counts += np.bincount(flat, minlength=self._arm_counts.size).reshape(2, -1)
+    def _learn(self, campaigns: Codes, channels: Codes, kinds: Codes) -> None:
+        failed = _FAILED[kinds]
+        flat = failed * WORDS_MAX + campaigns * len(CHANNELS) + channels
+        self._arm_counts += np.bincount(flat, minlength=2 * WORDS_MAX)
 
     def cells(self) -> dict[str, Any]:
         codes: Codes = np.unique(np.concatenate(self._changed))
@@ -185,20 +224,27 @@ class Job:
         }
 
     def users(self) -> npt.NDArray[np.int64]:
-        return self.people.counters[: len(self.people.rows)].astype(np.int64)
+        return self.people.counters().astype(np.int64)
 
-    def arms(self) -> npt.NDArray[np.int64]:
-        return self._arm_counts[:, : len(self._arms)]
+    def arms(self) -> dict[str, Any]:
+        """The arms that were seen: their campaign and channel, and how often they were right."""
+        good, bad = self._arm_counts.reshape(2, -1)
+        seen = np.flatnonzero(good + bad)
+        campaigns, channels = list(self._campaigns.numbers), list(self._channels.numbers)
+        return {
+            "campaign": [campaigns[arm // len(CHANNELS)] for arm in seen.tolist()],
+            "channel": [channels[arm % len(CHANNELS)] for arm in seen.tolist()],
+            "good": good[seen],
+            "bad": bad[seen],
+        }
 
     def write(self, url: str) -> None:
         """Write cells, people and arms: three inserts."""
         insert(url, "cells", self.cells())
         users = self.users()
         counters = {f"k{number}": users[:, number] for number in range(len(KINDS))}
-        insert(url, "users", {"subject": list(self.people.rows), **counters})
-        campaigns, channels = zip(*self._arms, strict=True)
-        good, bad = self.arms()
-        insert(url, "arms", {"campaign": campaigns, "channel": channels, "good": good, "bad": bad})
+        insert(url, "users", {"subject": self.people.ids.subjects(), **counters})
+        insert(url, "arms", self.arms())
 
     def counts(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -212,10 +258,11 @@ class Job:
             found["cells_squares"] = int((events * events).sum())
         if self._job == "C":
             users, arms = self.users(), self.arms()
+            good, bad = arms["good"], arms["bad"]
             found["users"] = len(users)
             found["users_squares"] = int((users * users).sum(0) @ np.arange(1, len(KINDS) + 1))
-            found["arms"] = arms.shape[1]
-            found["arms_squares"] = int((arms * arms).sum(1) @ np.array([1, 3]))
+            found["arms"] = len(good)
+            found["arms_squares"] = int((good * good + 3 * bad * bad).sum())
         return found
 
 
@@ -263,8 +310,9 @@ def build(task: Task, level: Level, job: Job, meter: Meter) -> Dataflow:
 
 
 def run(task: Task) -> None:
-    meter, job = Meter(), Job(task.job)
-    flow = build(task, Level(task.level), job, meter)
+    level = Level(task.level)
+    meter, job = Meter(), Job(task.job, level.name)
+    flow = build(task, level, job, meter)
     tune_garbage_collection()
     cli_main(flow)
     if task.job == "C":

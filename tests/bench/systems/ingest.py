@@ -1,7 +1,4 @@
-"""The whole ingest flow with its own sinks: gate, routed topics, facts, rollups, books.
-
-The level that the command line gives is not used: the flow is as the product makes it.
-"""
+"""The whole ingest flow with its own sinks: gate, routed topics, facts, rollups, books."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import tempfile
 from collections import Counter
 from datetime import timedelta
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
@@ -31,11 +29,22 @@ LANES = 1
 EPOCH_S = 5.0
 
 
+class StartingClock(SystemClock):
+    """Begins to measure when the lane asks it: it does so once it has the first messages."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__()
+        self._meter = meter
+
+    def now_ms(self) -> int:
+        self._meter.begin()
+        return super().now_ms()
+
+
 class Doors:
     """What left by which door."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+    def __init__(self) -> None:
         self.routed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
 
@@ -44,23 +53,25 @@ class Doors:
         return self.routed.total() + self.refused.total()
 
     def watch(self, _gate: LaneGate, outputs: Outputs) -> None:
-        self._meter.begin()
         for (door, code), count in outputs.counts.items():
             if door is not Door.ROUTED:
                 self.refused[code] += count
-        routed = (record.topic for record in outputs.records if "routed" in record.topic)
-        self.routed.update(routed)
+        found = Counter(map(itemgetter(0), outputs.records))
+        self.routed.update({topic: count for topic, count in found.items() if "routed" in topic})
 
 
 def settings_of(task: Task) -> Settings:
-    kafka = {"bootstrap_servers": task.bootstrap_servers, "delivery": "at_least_once"}
+    kafka = {
+        "bootstrap_servers": task.bootstrap_servers,
+        "delivery": "at_least_once",
+        "level": task.level or "pure",
+    }
     clickhouse = {"url": task.clickhouse_url}
     return read_settings({"kafka": kafka, "clickhouse": clickhouse, "lanes": LANES})
 
 
 def run(task: Task) -> None:
-    meter = Meter()
-    doors = Doors(meter)
+    meter, doors = Meter(), Doors()
     settings = settings_of(task)
     address = settings.clickhouse_address
     with tempfile.TemporaryDirectory() as folder:
@@ -71,14 +82,20 @@ def run(task: Task) -> None:
                 lanes=LANES,
                 tables=(),
                 streams=(task.topic,),
-                clock=SystemClock(),
+                clock=StartingClock(meter),
+                level=settings.kafka.level,
                 stop=lambda: doors.seen >= task.messages,
                 order_folder=Path(folder) / "order",
             ),
             records=make_record_sink(
                 settings, ingest.FLOW_ID, own=range(LANES), sources=(task.topic,)
             ),
-            tables=TableSink(lanes=LANES, make_writer=lambda: TableWriter(connect(address))),
+            tables=TableSink(
+                lanes=LANES,
+                make_writer=lambda: TableWriter(
+                    connect(address), rows_max=settings.clickhouse.rows_max
+                ),
+            ),
             watch=doors.watch,
         )
         store = Path(folder) / "store"
