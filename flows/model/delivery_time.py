@@ -11,6 +11,7 @@ import numpy as np
 
 from flows.model.choose import Bools, Slots, codes_of_keys, draw, luck_of, odds
 from flows.model.exchange import (
+    MODELS_READ,
     Population,
     arrays_of_curves,
     arrays_of_sums,
@@ -25,6 +26,7 @@ from flows.model.posterior import Counts, mean_answer, spread_of_answer, weights
 from flows.model.shapes import BIN_OF_SLOT, HOURS, SLOTS, Floats
 from flows.model.sweeping import Sweeper
 from flows.model.tuning import Tuning
+from flows.model.upgrade import of_version_1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +104,8 @@ class DeliveryTimeModel:
     def observe_activity(self, users: Sequence[str], slots: Slots) -> None:
         """Take in when people were active on their own."""
         rows = self._people.claim(list(users))
-        np.add.at(self._people.recent_activity, (rows, _slots(slots) % HOURS), np.float32(1))
+        bins = BIN_OF_SLOT[_slots(slots)]
+        np.add.at(self._people.recent_activity, (rows, bins), np.float32(1))
 
     def learn(self, users: Sequence[str], slots: Slots, responded: Bools) -> None:
         """Take in outcomes: who was sent to when, and whether they answered in the window."""
@@ -299,8 +302,13 @@ class DeliveryTimeModel:
 
     @classmethod
     def load(cls, data: bytes) -> Self:
-        """Read what `dump` wrote. Errors: `UnreadableStateError`."""
-        meta, arrays = unpack("delivery-time", data)
+        """Read what `dump` wrote, of this version or the one before.
+
+        Errors: `UnreadableStateError`.
+        """
+        version, meta, arrays = unpack("delivery-time", data, versions=MODELS_READ)
+        if version == 1:
+            meta, arrays = of_version_1(meta, arrays)
         model = cls(
             seed=meta["seed"],
             source=meta["source"],

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from flows.model.population import Curves, Sums
 
-VERSION: Final = 1
+VERSION: Final = 2
+MODELS_READ: Final = (1, VERSION)  # of a population only today's: it is published again soon
 _MAGIC: Final = b"airside-model\x00"
 
 Array = NDArray[Any]
@@ -39,8 +40,13 @@ def pack(kind: str, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> byt
     return _MAGIC + zlib.compress(size + text + body, 1)
 
 
-def unpack(kind: str, data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Read what `pack` wrote. Errors: `UnreadableStateError`; nothing is guessed."""
+def unpack(
+    kind: str, data: bytes, *, versions: tuple[int, ...] = (VERSION,)
+) -> tuple[int, dict[str, Any], dict[str, Array]]:
+    """Read what `pack` wrote, and say of which version it is.
+
+    Errors: `UnreadableStateError`; nothing is guessed.
+    """
     if not data.startswith(_MAGIC):
         raise UnreadableStateError(kind, "other bytes", "what dump() wrote")
     try:
@@ -49,9 +55,9 @@ def unpack(kind: str, data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
         raise UnreadableStateError(kind, "damaged bytes", "what dump() wrote") from err
     size = int.from_bytes(raw[:8], "little")
     head = orjson.loads(raw[8 : 8 + size])
-    if head["kind"] != kind or head["version"] != VERSION:
+    if head["kind"] != kind or head["version"] not in versions:
         found = f"{head['kind']} of version {head['version']}"
-        raise UnreadableStateError(kind, found, f"version {VERSION}")
+        raise UnreadableStateError(kind, found, "version " + " or ".join(map(str, versions)))
     place, arrays = 8 + size, {}
     for name in sorted(head["arrays"]):
         dtype, shape = head["arrays"][name]
@@ -59,7 +65,7 @@ def unpack(kind: str, data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
         values = np.frombuffer(raw, dtype=dtype, count=count, offset=place)
         arrays[name] = values.reshape(shape).copy()
         place += values.nbytes
-    return head["meta"], arrays
+    return head["version"], head["meta"], arrays
 
 
 def arrays_of_sums(sums: Sums, prefix: str) -> dict[str, Array]:
@@ -120,7 +126,7 @@ class Population:
     @classmethod
     def load(cls, data: bytes) -> Population:
         """Read what `dump` wrote. Errors: `UnreadableStateError`."""
-        meta, arrays = unpack("population", data)
+        _, meta, arrays = unpack("population", data)
         return cls(
             source=meta["source"],
             learned=meta["learned"],

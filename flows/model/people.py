@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.model.shapes import BINS, HOURS
+from flows.model.shapes import BINS
 
 Rows = NDArray[np.int64]
 NO_PREFERENCE: Final = -1
@@ -33,8 +33,8 @@ class People:
         ("answered", BINS, np.float32),
         ("recent_sent", BINS, np.float32),
         ("recent_answered", BINS, np.float32),
-        ("activity", HOURS, np.float32),
-        ("recent_activity", HOURS, np.float32),
+        ("activity", BINS, np.float32),
+        ("recent_activity", BINS, np.float32),
     )
     BYTES_PER_PERSON: Final = sum(4 * width for _, width, _ in COLUMNS) + 1 + 8 + 8 + 1
 
@@ -51,8 +51,8 @@ class People:
         self.answered = np.zeros((rows, BINS), dtype=np.float32)
         self.recent_sent = np.zeros((rows, BINS), dtype=np.float32)
         self.recent_answered = np.zeros((rows, BINS), dtype=np.float32)
-        self.activity = np.zeros((rows, HOURS), dtype=np.float32)
-        self.recent_activity = np.zeros((rows, HOURS), dtype=np.float32)
+        self.activity = np.zeros((rows, BINS), dtype=np.float32)
+        self.recent_activity = np.zeros((rows, BINS), dtype=np.float32)
         self.preference = np.full(rows, NO_PREFERENCE, dtype=np.int8)
         self.code = np.zeros(rows, dtype=np.uint64)
         self.touched = np.zeros(rows, dtype=np.int64)

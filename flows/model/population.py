@@ -13,6 +13,7 @@ from typing import Final, Self
 
 import numpy as np
 
+from flows.model.anchors import anchors, first_anchors
 from flows.model.shapes import (
     BINS,
     EVERYONE,
@@ -28,10 +29,13 @@ from flows.model.shapes import (
 )
 
 # Weights that the activity view may take; which one, the data says.
-ACTIVITY_WEIGHTS: Final = np.array([0.0, 0.05, 0.12, 0.25, 0.5, 0.75, 1.0])
+# Shares of people that the population's own curve may have; again, the data says.
+COMMON_SHARES: Final = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98])
+ACTIVITY_WEIGHTS: Final = np.array([0.0, 0.05, 0.12, 0.25, 0.5, 0.75, 1.0, 1.4])
 PRIOR_PEOPLE: Final = 60.0
+_COMMON_PRIOR: Final = 0.1
 _LEVEL_SPREAD: Final = 1.2
-_ACTIVITY_PRIOR: Final = 150.0
+_ACTIVITY_PRIOR: Final = 100.0
 _PREFERENCE_PRIOR: Final = 20.0
 _FIRST_VARIANCE: Final = 0.05
 _VARIANCE_BINS: Final = 12.0
@@ -42,13 +46,14 @@ _HAZARD_PRIOR: Final = (0.5, 25.0)
 class Sums:
     """What a sweep adds up over people at one state of the curves.
 
-    Shapes: J shapes, L levels; `pull` and `grip` are gradient and information of each shape's
-    logits. All of it adds up over shards.
+    Shapes: J shapes, L levels; answers seen less `expected` ones are the gradient of each shape's
+    logits, `grip` is their information. All of it adds up over shards.
     """
 
     people: Floats
     weight: Floats
-    pull: Floats
+    seen: Floats
+    expected: Floats
     grip: Floats
     sent: Floats
     answered: Floats
@@ -56,6 +61,7 @@ class Sums:
     activity_all: Floats
     preference: Floats
     view_score: Floats
+    common_score: Floats
     changes: Floats
 
     @classmethod
@@ -65,14 +71,16 @@ class Sums:
         return cls(
             people=np.zeros(1),
             weight=np.zeros((LEVEL_COUNT, j)),
-            pull=np.zeros((j, BINS)),
+            seen=np.zeros((j, BINS)),
+            expected=np.zeros((j, BINS)),
             grip=np.zeros((j, BINS)),
             sent=np.zeros(1),
             answered=np.zeros(1),
-            activity=np.zeros((in_rhythm().shape[1], HOURS)),
-            activity_all=np.zeros(HOURS),
+            activity=np.zeros((in_rhythm().shape[1], BINS)),
+            activity_all=np.zeros(BINS),
             preference=np.zeros((j, HOURS)),
             view_score=np.zeros(len(ACTIVITY_WEIGHTS)),
+            common_score=np.zeros(len(COMMON_SHARES)),
             changes=np.zeros(2),
         )
 
@@ -97,7 +105,7 @@ class Curves:
 
     curve: Floats  # (J, 48) logits
     share: Floats  # (L, J), adds up to 1
-    log_activity: Floats  # (J, 24)
+    log_activity: Floats  # (J, 48)
     log_preference: Floats  # (J, 24)
     activity_weight: float
     hazard: float  # chance that a person has changed between two windows
@@ -110,15 +118,14 @@ class Curves:
         return (1.0 / (1.0 + np.exp(-logit))).reshape(-1, BINS)
 
     @cached_property
-    def log_odds(self) -> Floats:
-        """Shapes: (48, L * J), so that counts multiply from the left."""
-        logit = LEVELS[:, None, None] + self.curve[None]
-        return np.ascontiguousarray(logit.reshape(-1, BINS).T)
+    def log_tables(self) -> Floats:
+        """What sends by bin, answers in all, and existing add to an atom's logarithm.
 
-    @cached_property
-    def log_silence(self) -> Floats:
-        """Logarithm of no answer. Shapes: (48, L * J)."""
-        return np.ascontiguousarray(np.log1p(-self.answer).T)
+        Shapes: (48 + 2, L * J), so that counts multiply from the left.
+        """
+        silence = np.log1p(-self.answer).T
+        level = np.repeat(LEVELS, len(self.curve))
+        return np.concatenate([silence, level[None], self.log_share[None]])
 
     @cached_property
     def log_shape_share(self) -> Floats:
@@ -133,13 +140,13 @@ class Curves:
 
 def first_curves() -> Curves:
     """Parameters before any data."""
-    shapes = dictionary()
     nothing = Sums.zero()
+    curve = first_anchors()
     return Curves(
-        curve=shapes.curve.copy(),
+        curve=curve,
         share=_prior_share(-2.0),
-        log_activity=_activity_view(nothing),
-        log_preference=_preference_view(shapes.curve, nothing),
+        log_activity=_activity_view(curve, nothing),
+        log_preference=_preference_view(curve, nothing),
         activity_weight=0.5,
         hazard=_HAZARD_PRIOR[0] / _HAZARD_PRIOR[1],
         step=0,
@@ -150,11 +157,16 @@ def next_curves(now: Curves, sums: Sums) -> Curves:
     """One step up the posterior of the population's parameters. State: none."""
     rate = (float(sums.answered[0]) + 1.0) / (float(sums.sent[0]) + 8.0)
     prior = _prior_share(float(np.log(rate / (1.0 - rate))))
-    share = (sums.weight + PRIOR_PEOPLE * prior) / (float(sums.people[0]) + PRIOR_PEOPLE)
+    share = sums.weight + PRIOR_PEOPLE * prior
+    common = _common_share(sums)
+    share[:, EVERYONE] *= common / share[:, EVERYONE].sum()
+    share[:, EVERYONE + 1 :] *= (1.0 - common) / share[:, EVERYONE + 1 :].sum()
     shapes = dictionary()
     stiff = np.repeat(shapes.stiffness[:, None], BINS, axis=1)
-    stiff[EVERYONE] = _stiffness_of_everyone(now.curve[EVERYONE], sums.grip[EVERYONE])
-    pull = smooth(sums.pull - stiff * (now.curve - shapes.curve))
+    towards = anchors(now.curve, sums.seen, sums.expected, sums.grip)
+    bend = now.curve[EVERYONE] - towards[EVERYONE]
+    stiff[EVERYONE] = _stiffness_of_everyone(bend, sums.grip[EVERYONE])
+    pull = smooth(sums.seen - sums.expected - stiff * (now.curve - towards))
     step = pull / smooth(sums.grip + stiff)
     pace = np.full((len(stiff), 1), 0.5)
     pace[EVERYONE] = 1.0
@@ -163,7 +175,7 @@ def next_curves(now: Curves, sums: Sums) -> Curves:
     return Curves(
         curve=curve,
         share=share,
-        log_activity=_activity_view(sums),
+        log_activity=_activity_view(towards, sums),
         log_preference=_preference_view(curve, sums),
         activity_weight=_activity_weight(sums),
         hazard=(_HAZARD_PRIOR[0] + changed) / (_HAZARD_PRIOR[1] + looked),
@@ -171,16 +183,15 @@ def next_curves(now: Curves, sums: Sums) -> Curves:
     )
 
 
-def _stiffness_of_everyone(curve: Floats, grip: Floats) -> float:
-    """How far the population's curve is from flat, for what noise in it is taken for real.
+def _stiffness_of_everyone(bend: Floats, grip: Floats) -> Floats:
+    """How far the population's curve may bend, for what noise in it is taken for real.
 
-    One step of the usual maximum of the marginal likelihood of a variance.
+    One step of the usual maximum of the marginal likelihood of a variance, workdays and weekends
+    apart. Shapes: (48,) both times.
     """
-    known = smooth(grip + 1.0)
-    variance = (_FIRST_VARIANCE * _VARIANCE_BINS + (curve**2 + 1.0 / known).sum()) / (
-        _VARIANCE_BINS + BINS
-    )
-    return float(1.0 / variance)
+    square = (bend**2 + 1.0 / smooth(grip + 1.0)).reshape(2, HOURS).sum(axis=1)
+    variance = (_FIRST_VARIANCE * _VARIANCE_BINS + square) / (_VARIANCE_BINS + HOURS)
+    return np.repeat(1.0 / variance, HOURS)
 
 
 def _prior_share(middle: float) -> Floats:
@@ -188,14 +199,17 @@ def _prior_share(middle: float) -> Floats:
     return np.outer(level / level.sum(), dictionary().prior)
 
 
-def _activity_view(sums: Sums) -> Floats:
-    """Own activity by rhythm; before data, likelier where answers are."""
-    common = (sums.activity_all + 1.0) / (sums.activity_all.sum() + HOURS)
-    first = in_rhythm().T @ dictionary().curve[:, :HOURS] / in_rhythm().sum(axis=0)[:, None]
-    expected = common * np.exp(first)
-    expected /= expected.sum(axis=1, keepdims=True)
-    seen = (_ACTIVITY_PRIOR * expected + sums.activity) @ smoother()
-    return np.asarray(in_rhythm() @ np.log(seen / seen.sum(axis=1, keepdims=True)))
+def _activity_view(anchor: Floats, sums: Sums) -> Floats:
+    """Own activity by rhythm, of workdays and of weekends; before data, as answers are."""
+    everybody = sums.activity_all.reshape(2, HOURS)
+    common = (everybody + 1.0) / (everybody.sum(axis=1, keepdims=True) + HOURS)
+    first = in_rhythm().T @ anchor / in_rhythm().sum(axis=0)[:, None]
+    expected = common * np.exp(first.reshape(-1, 2, HOURS))
+    expected /= expected.sum(axis=2, keepdims=True)
+    seen = _ACTIVITY_PRIOR * expected + sums.activity.reshape(-1, 2, HOURS)
+    seen = seen @ smoother()
+    seen = np.log(seen / seen.sum(axis=2, keepdims=True))
+    return np.asarray(in_rhythm() @ seen.reshape(-1, BINS))
 
 
 def _preference_view(curve: Floats, sums: Sums) -> Floats:
@@ -207,7 +221,16 @@ def _preference_view(curve: Floats, sums: Sums) -> Floats:
 
 def _activity_weight(sums: Sums) -> float:
     """The weight under which activity foretold answers best, averaged over what is plausible."""
-    prior = -0.5 * ((np.log(ACTIVITY_WEIGHTS + 0.03) - np.log(0.53)) / 0.8) ** 2
+    prior = -0.5 * ((np.log(ACTIVITY_WEIGHTS + 0.03) - np.log(0.53)) / 0.6) ** 2
     score = sums.view_score - sums.view_score.max() + prior
     chance = np.exp(score - score.max())
     return float(chance @ ACTIVITY_WEIGHTS / chance.sum())
+
+
+def _common_share(sums: Sums) -> float:
+    """How many people follow the population's own curve, averaged over what is plausible."""
+    logit = np.log(COMMON_SHARES / (1.0 - COMMON_SHARES))
+    prior = -0.5 * (logit - np.log(_COMMON_PRIOR / (1.0 - _COMMON_PRIOR))) ** 2
+    score = sums.common_score - sums.common_score.max() + prior
+    chance = np.exp(score - score.max())
+    return float(chance @ COMMON_SHARES / chance.sum())

@@ -26,6 +26,10 @@ EVERYONE: Final = 0  # the shape that the whole population bends, from flat
 FLAT: Final = 1
 _WAKING: Final = slice(7, 22)
 _STRENGTHS: Final = (0.5, 1.8)
+HEIGHTS: Final = np.array(
+    [0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.8]
+)  # of a strength's bumps, times that
+OFFSETS: Final = np.arange(-4.0, 4.1, 0.5)  # hours by which weekends may be later
 _PEAKS: Final = np.arange(6.5, 23.6, 1.0)
 _PAIRS: Final = ((8.0, 18.0), (8.0, 21.0), (12.5, 20.0))
 
@@ -34,11 +38,14 @@ _PAIRS: Final = ((8.0, 18.0), (8.0, 21.0), (12.5, 20.0))
 class Dictionary:
     """Shapes at the start, and how far data may bend each.
 
-    Shapes: `curve` (J, 48) in logits, zero mean over waking workday hours; `stiffness` (J,) in
-    prior observations of information.
+    Shapes: `curve` (J, 48) in logits, zero mean over waking workday hours; `moved` (J, offsets,
+    48) the same with each offset at weekends; `in_strength` (J, strengths) ones and zeros;
+    `stiffness` (J,) in prior observations of information.
     """
 
     curve: Floats
+    moved: Floats
+    in_strength: Floats
     stiffness: Floats
     prior: Floats
     rhythm: NDArray[np.int64]  # (J,): shapes of one peak in several strengths are one rhythm
@@ -57,18 +64,38 @@ def centre(curve: Floats) -> Floats:
 @cache
 def dictionary() -> Dictionary:
     """The population's curve, none, one bump anywhere in two strengths, a few of two bumps."""
-    days = [np.zeros(HOURS), np.zeros(HOURS)]
-    days += [strength * _bump(peak, 4.0) for strength in _STRENGTHS for peak in _PEAKS]
-    days += [1.6 * (_bump(first, 6.0) + _bump(second, 6.0)) for first, second in _PAIRS]
-    curve = centre(np.array([np.tile(day, 2) for day in days]))
+    moved = np.array([_weeks(offset) for offset in OFFSETS]).transpose(1, 0, 2)
+    curve = moved[:, len(OFFSETS) // 2]
+    in_strength = np.zeros((len(curve), len(_STRENGTHS) + 1))
+    bumps = np.repeat(np.arange(len(_STRENGTHS)), len(_PEAKS))
+    in_strength[2 + np.arange(len(bumps)), bumps] = 1.0
+    in_strength[2 + len(bumps) :, -1] = 1.0
     stiffness = np.full(len(curve), 30.0)
     stiffness[EVERYONE] = 2.0
-    prior = np.full(len(curve), 0.5 / (len(curve) - 2))
-    prior[EVERYONE], prior[FLAT] = 0.4, 0.1
+    prior = np.full(len(curve), 0.8 / (len(curve) - 2))
+    prior[EVERYONE], prior[FLAT] = 0.1, 0.1
     bumps = np.tile(2 + np.arange(len(_PEAKS)), len(_STRENGTHS))
     pairs = 2 + len(_PEAKS) + np.arange(len(_PAIRS))
     rhythm = np.concatenate([[EVERYONE, FLAT], bumps, pairs])
-    return Dictionary(curve=curve, stiffness=stiffness, prior=prior, rhythm=rhythm)
+    return Dictionary(
+        curve=curve,
+        moved=moved,
+        in_strength=in_strength,
+        stiffness=stiffness,
+        prior=prior,
+        rhythm=rhythm,
+    )
+
+
+def _weeks(offset: float) -> Floats:
+    """All shapes, with weekends that much later. Shapes: (J, 48)."""
+    days = []
+    for later in (0.0, offset):
+        day = [np.zeros(HOURS), np.zeros(HOURS)]
+        day += [strength * _bump(peak + later, 4.0) for strength in _STRENGTHS for peak in _PEAKS]
+        day += [1.6 * (_bump(a + later, 6.0) + _bump(b + later, 6.0)) for a, b in _PAIRS]
+        days.append(np.array(day))
+    return centre(np.concatenate(days, axis=1))
 
 
 @cache
@@ -77,6 +104,16 @@ def in_rhythm() -> Floats:
     rhythm = dictionary().rhythm
     belongs = rhythm[:, None] == np.arange(int(rhythm.max()) + 1)[None]
     return np.asarray(belongs, dtype=np.float64)
+
+
+@cache
+def near_rhythm() -> Floats:
+    """How much a rhythm may learn from another, by hours between peaks. Shapes: (R, R)."""
+    near = np.eye(in_rhythm().shape[1])
+    gap = _PEAKS[:, None] - _PEAKS[None]
+    bumps = slice(2, 2 + len(_PEAKS))
+    near[bumps, bumps] = np.exp(-0.5 * gap**2)
+    return near
 
 
 @cache

@@ -14,6 +14,8 @@ from flows.model.tuning import Tuning
 
 BLOCK: Final = 256  # people a time: a few milliseconds
 _STRIDE: Final = 64  # events between two looks at what is due
+_EARLY: Final = 10.0  # outcomes a person after which the population moves less often
+_FEW: Final = 8  # a sweep takes at least as many events as one in so many people
 
 
 class Sweeper:
@@ -38,9 +40,10 @@ class Sweeper:
     def look(self, people: People, curves: Curves, *, learned: int) -> Sums | None:
         """Sweep over what is due by now. Shapes: the sums where a sweep is complete, or nothing."""
         rows = len(people.ids)
-        events = max(
-            _STRIDE, int(min(self._tuning.growth * learned, self._tuning.pace * len(people)))
-        )
+        each = learned / max(1, len(people))
+        share = self._tuning.growth * (1.0 + each / _EARLY)
+        events = min(share * learned, self._tuning.pace * len(people))
+        events = max(_STRIDE, int(events), len(people) // _FEW)
         due = min(max(BLOCK, -(-rows * _STRIDE // events)), rows - self.place)
         self._walk(people, curves, due)
         self.next_look = learned + max(_STRIDE, events * due // max(rows, 1) // _STRIDE * _STRIDE)
@@ -64,30 +67,38 @@ class Sweeper:
             stop = min(start + BLOCK, end)
             rows = np.flatnonzero(people.here[start:stop]) + start
             if len(rows):
-                changes = close_windows(people, rows, curves, self._tuning)
-                sums = sweep(Counts.of(people, rows), curves)
-                sums.changes[:] = changes
-                self.partial = self.partial + sums
+                counts = Counts.of(people, rows)
+                evidence = Evidence.of(counts, curves)
+                sweep(counts, curves, evidence, self.partial)
+                total = log_total(evidence.shape + log_view(counts, curves))
+                self.partial.changes += close_windows(people, rows, curves, total, self._tuning)
         self.place = end
 
 
-def close_windows(people: People, rows: Rows, curves: Curves, tuning: Tuning) -> Floats:
+def close_windows(
+    people: People, rows: Rows, curves: Curves, total: Floats, tuning: Tuning
+) -> Floats:
     """Move full recent windows into the past, and forget the past of those who changed.
 
     The evidence of a change is that past and recent outcomes are likelier from two draws out of
-    the population than from one: log Z(past) + log Z(recent) - log Z(both).
+    the population than from one: log Z(past) + log Z(recent) - log Z(both), of which the last is
+    known from the sweep.
 
-    Shapes: expected number of changes, and of windows looked at.
+    Shapes: log Z of all that rows have (n,); expected number of changes, and of windows looked at.
     State: rescales and moves counts of the rows it is given.
     """
-    full = rows[people.recent_sent[rows].sum(axis=1) >= tuning.window]
+    is_full = people.recent_sent[rows].sum(axis=1) >= tuning.window
+    full = rows[is_full]
     if not len(full):
         return np.zeros(2)
     with_past = people.sent[full].sum(axis=1) > 0
     keep = np.full(len(full), tuning.keep)
     looked = full[with_past]
+    changed = np.zeros(0)
     if len(looked):
-        changed = _chance_of_change(people, looked, curves)
+        apart = _log_evidence(Counts.past(people, looked), curves)
+        apart += _log_evidence(Counts.recent(people, looked), curves)
+        changed = _chance_of_change(apart - total[is_full][with_past], curves.hazard)
         keep[with_past] *= 1.0 - changed
     scale = keep[:, None].astype(np.float32)
     for past, recent in (
@@ -97,15 +108,11 @@ def close_windows(people: People, rows: Rows, curves: Curves, tuning: Tuning) ->
     ):
         past[full] = past[full] * scale + recent[full]
         recent[full] = 0.0
-    return np.array([changed.sum() if len(looked) else 0.0, float(len(looked))])
+    return np.array([changed.sum(), float(len(looked))])
 
 
-def _chance_of_change(people: People, rows: Rows, curves: Curves) -> Floats:
-    past, recent = Counts.past(people, rows), Counts.recent(people, rows)
-    both = Counts.of(people, rows)
-    evidence = _log_evidence(past, curves) + _log_evidence(recent, curves)
-    evidence -= _log_evidence(both, curves)
-    stay = (1.0 - curves.hazard) / curves.hazard
+def _chance_of_change(evidence: Floats, hazard: float) -> Floats:
+    stay = (1.0 - hazard) / hazard
     return np.asarray(1.0 / (1.0 + stay * np.exp(-evidence.clip(-50.0, 50.0))))
 
 

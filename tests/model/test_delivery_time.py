@@ -123,7 +123,7 @@ def test_other_bytes_are_no_snapshot(data: bytes) -> None:
 
 
 def test_a_population_is_no_model() -> None:
-    with pytest.raises(UnreadableStateError, match="population of version 1"):
+    with pytest.raises(UnreadableStateError, match="population of version 2"):
         DeliveryTimeModel.load(taught(500).population().dump())
 
 
@@ -191,7 +191,7 @@ def test_deltas_add_up_to_the_absolute_sums() -> None:
 
     sums, learned = reader._foreign["a"]
     assert shard.learned == learned
-    assert np.allclose(shard.population().sums.pull, sums.pull, rtol=0, atol=1e-9)
+    assert np.allclose(shard.population().sums.expected, sums.expected, rtol=0, atol=1e-9)
 
 
 def test_a_new_worker_starts_warm() -> None:
