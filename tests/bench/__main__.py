@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,7 +157,9 @@ def hold(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
-    found = options.act(options)
+    # Standard output is for the figures alone; what is logged on the way goes beside it.
+    with redirect_stdout(sys.stderr):
+        found = options.act(options)
     if options.json:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     return 0

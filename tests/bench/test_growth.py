@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows.ingest import make_checker
-from tests.bench import growth, held, live
+from tests.bench import growth, held, live, stages
 from tests.bench.corpus import KINDS, Corpus, Sample, Shape
 from tests.bench.effort import START_MS, block_of
 from tests.bench.growth import STEPS, USUAL, shapes
@@ -146,3 +146,24 @@ def test_the_checker_takes_every_traffic(shape: Shape) -> None:
     checked = make_checker(settings(), policy()).check(block_of(found))
 
     assert sum(corpus.expected()["refused"].values()) == len(checked.refusals)
+
+
+def test_every_stage_is_timed_and_every_row_is_written() -> None:
+    before = [vars(owner)[name] for _, owner, name in stages.STAGES]
+    spent, rows = stages.play(1_000)
+
+    assert before == [vars(owner)[name] for _, owner, name in stages.STAGES]
+    assert {name for name, *_ in stages.STAGES} == set(spent)
+    assert 1_000 == rows["facts"] + rows["quarantine"]
+    quick = {name for name, cost in spent.items() if cost <= 0}
+    assert {"snapshot: remembered events", "snapshot: the rest"} == quick
+
+
+def test_a_stage_is_told_without_what_it_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 1.0, 4.0, 10.0))
+    monkeypatch.setattr(stages, "thread_time", lambda: next(clock))
+    watch = stages.Stopwatch()
+    inner = watch.timed("inner", lambda: None)
+    watch.timed("outer", inner)()
+
+    assert {"inner": 3.0, "outer": 7.0} == dict(watch.spent)
