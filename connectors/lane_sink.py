@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
@@ -22,11 +22,11 @@ def lane_key(lane: int) -> str:
     return f"{lane:03d}"
 
 
-class LaneSink(FixedPartitionedSink[X, None]):
+class LaneSink(FixedPartitionedSink[X, Any]):
     """A Bytewax sink of `(lane, item)`: one part for each lane of this process.
 
     `own` are those lanes in rising order; all of them when not given. No part keeps state with
-    the engine.
+    the engine, unless its sink builds parts itself.
     """
 
     def __init__(self, *, lanes: int, own: Sequence[int] | None = None) -> None:
@@ -44,12 +44,12 @@ class LaneSink(FixedPartitionedSink[X, None]):
 
     @tells("open_lane")
     def build_part(
-        self, _step_id: str, for_part: str, resume_state: None
-    ) -> StatefulSinkPartition[X, None]:
+        self, _step_id: str, for_part: str, resume_state: Any
+    ) -> StatefulSinkPartition[X, Any]:
         """Open one lane's part."""
         assert resume_state is None
         return self.open_lane(int(for_part))
 
     @abstractmethod
-    def open_lane(self, lane: int) -> StatefulSinkPartition[X, None]:
+    def open_lane(self, lane: int) -> StatefulSinkPartition[X, Any]:
         """Open one lane's part."""

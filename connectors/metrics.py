@@ -93,18 +93,18 @@ JOURNEYS_OPEN: Final = Gauge(
 LOG_LOSS: Final = Gauge(
     "airside_timing_log_loss_ratio",
     "Mean log loss of expected responses, before they were learned. Rising: responses change.",
-    ["lane"],
+    ["lane", "expected_at"],
 )
 CALIBRATION: Final = Gauge(
     "airside_timing_calibration_ratio",
     "Mean distance of response rates from expected ones. Rising: the model is behind, or sendings"
     " fail.",
-    ["lane"],
+    ["lane", "expected_at"],
 )
 AUC: Final = Gauge(
     "airside_timing_auc_ratio",
     "How well expected responses rank messages, 0.5 being chance. Falling: as log loss.",
-    ["lane"],
+    ["lane", "expected_at"],
 )
 DRIFTS: Final = Counter(
     "airside_timing_drifts",

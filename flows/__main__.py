@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -129,8 +130,10 @@ def _add_bench_command(some: argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _add_reconcile_command(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = some.add_parser("reconcile", help="compare facts with rollups and books, and repair")
-    parser.add_argument("--repair", action="store_true", help="write closed cells anew")
+    parser = some.add_parser(
+        "reconcile", help="compare facts with what is made of them, and repair"
+    )
+    parser.add_argument("--repair", action="store_true", help="write anew what the facts tell")
     parser.add_argument("--closed", action="store_true", help="leave out what is still written to")
     parser.add_argument(
         "--since",
@@ -171,6 +174,11 @@ def main(argv: list[str] | None = None) -> int:
     set_up_log()
     try:
         result: int = options.act(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads our output has enough of it, as `head` does; what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1  # as for what is printed as a table
     except AirsideError as err:
         sys.stderr.write(f"airside: {err}\n")
         return err.exit_code

@@ -290,7 +290,7 @@ def convert(options: Namespace) -> int:
 
 
 def reconcile(options: Namespace) -> int:
-    """Compare facts with rollups and books, and repair closed cells if asked."""
+    """Compare facts with rollups, books and journeys, and repair what may be if asked."""
     from flows.reconcile.job import Wish  # noqa: PLC0415 - starts quicker without
     from flows.reconcile.watch import run_reconcile  # noqa: PLC0415 - the same
 

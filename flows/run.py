@@ -15,9 +15,10 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
+from connectors.clickhouse.behind import BehindSink
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.sink import TableSink
-from connectors.clickhouse.writer import TableWriter
+from connectors.clickhouse.writer import TableWriter, warm_up
 from connectors.clock import SystemClock
 from connectors.crash import arm
 from connectors.kafka.lanes import LaneSource
@@ -99,8 +100,10 @@ def make_source(
     )
 
 
-def make_table_sink(settings: Settings, process: Process) -> TableSink:
-    """The tables of this process.
+def make_table_sink(
+    settings: Settings, process: Process, *, behind: bool = False
+) -> TableSink | BehindSink:
+    """The tables of this process; `behind` where nobody may wait for ClickHouse.
 
     Errors: TransientError when ClickHouse does not answer: said now, not after lanes were opened.
     """
@@ -118,7 +121,16 @@ def make_table_sink(settings: Settings, process: Process) -> TableSink:
         )
 
     connect(address).close()
+    warm_up()
     own = process.cell.lanes(settings.lanes)
+    if behind:
+        return BehindSink(
+            lanes=settings.lanes,
+            own=own,
+            make_writer=make_writer,
+            rows_max=settings.clickhouse.rows_max,
+            stop=process.stop,
+        )
     return TableSink(lanes=settings.lanes, own=own, make_writer=make_writer)
 
 
@@ -150,7 +162,7 @@ def _make_sinks(
     return follow.Sinks(
         records=make_record_sink(settings, flow_id, own=own, sources=sources),
         prompt=make_prompt_sink(settings, own=own, linger_ms=0),
-        tables=make_table_sink(settings, process),
+        tables=make_table_sink(settings, process, behind=True),
     )
 
 

@@ -198,6 +198,17 @@ class MoneySettings(_Group):
     # of one sent message by channel, in minor units of that currency, as JSON: {"sms": 4.5}.
 
 
+class IncrementSettings(_Group):
+    """What counts as a difference to the holdout: set before one looks, and left alone then."""
+
+    conversions_per_1k: float = Field(10.0, gt=0, le=1_000)
+    # smallest difference that matters, in conversions per 1,000 notifications.
+    revenue_per_1k: float = Field(50_000.0, gt=0)
+    # the same in minor units of the currency.
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    # chance of one wrong verdict of each figure, ever.
+
+
 class Settings(BaseSettings):
     """Everything a dataflow is told. Errors come from `read_settings`."""
 
@@ -216,6 +227,7 @@ class Settings(BaseSettings):
     timing: TimingSettings = TimingSettings()  # type: ignore[call-arg] # all have defaults
     journey: JourneySettings = JourneySettings()  # type: ignore[call-arg] # all have defaults
     money: MoneySettings = MoneySettings()  # type: ignore[call-arg] # all have defaults
+    increment: IncrementSettings = IncrementSettings()  # type: ignore[call-arg] # all have defaults
     policy: Path | None = None
     # the policy file; the one that comes with Airside when not set.
     process: Path | None = None

@@ -72,12 +72,12 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     Shapes: all columns have the same length. `topic`, `partitions` and `offsets` say where this
     flow read each event, so they are the origin of what it leads to. Every name of
     `schemas.events.COLUMNS` can be read on a body. `watermark_ms` is the event time that every
-    partition of the lane has reached, 0 before the first. `gone` are the subjects whose profile
-    was removed, and `gone_at` where that stands (partition, offset). Blocks of the profile topic
-    are given again at each start, before any stream. `notices` are messages without a ticket, of
-    topics that pass around the gate; all columns are empty then. `refused` counts, by source and
-    code, what the gate before refused of the same block; a flow that reads routed topics does not
-    know it.
+    partition of the lane has reached but the quiet ones, 0 before the first; it never goes back.
+    `gone` are the subjects whose profile was removed, and `gone_at` where that stands (partition,
+    offset). Blocks of the profile topic are given again at each start, before any stream.
+    `notices` are messages without a ticket, of topics that pass around the gate; all columns are
+    empty then. `refused` counts, by source and code, what the gate before refused of the same
+    block; a flow that reads routed topics does not know it.
     Units: milliseconds since 1970 UTC; `recorded_ms` is when the event's first record was made.
     """
 

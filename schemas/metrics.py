@@ -53,18 +53,32 @@ class Measure(_Part):
     money: bool = False
 
 
+class Span(_Part):
+    """Columns of journeys that spare a conversion the look into all acts and their times.
+
+    `has` tells whether there was a `base`; `ms` how long after the first one the next `conversion`
+    came, in milliseconds, null where none did.
+    """
+
+    base: Act
+    has: Name
+    conversion: Act
+    ms: Name
+
+
 class Model(_Part):
     """One table as metrics see it.
 
     `time` is the column that a span of time is taken on, `dimensions` are columns by the name
-    that is asked for, `people` is an aggregate that counts distinct people, where that can be.
+    that is asked for, `people` the column with people's pseudonyms, where there is one.
     """
 
     table: Literal["rollup_1m_lanes FINAL", "journeys FINAL"]
     time: str
     dimensions: dict[Name, str]
     measures: dict[Name, Measure]
-    people: str = ""
+    people: Name | Literal[""] = ""
+    spans: tuple[Span, ...] = ()
 
 
 class _Metric(_Part):

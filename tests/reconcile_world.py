@@ -9,6 +9,7 @@ from clickhouse_connect.driver.client import Client
 from connectors.clickhouse.client import ClickHouseAddress, connect
 from connectors.clickhouse.migrations import apply_migrations, read_migrations
 from connectors.clickhouse.writer import TableWriter
+from flows.journey.make import rules_of
 from flows.places import MIGRATIONS
 from flows.reconcile.findings import Report
 from flows.reconcile.job import Bounds, ClickHouseStore, Wish, reconcile
@@ -24,6 +25,7 @@ from tests.messages import (
     block,
     delivered,
     payment,
+    settings,
     with_body,
     with_header,
 )
@@ -32,7 +34,13 @@ DAY_S = 86_400
 LANES = 2
 OLD_MS = NOW_MS - 30 * HOUR_MS
 OLD_S = OLD_MS // MINUTE_MS * 60
-BOUNDS = Bounds(lanes=LANES, lateness_s_max=86_400, skew_s_max=300, retention_s=7 * DAY_S)
+BOUNDS = Bounds(
+    lanes=LANES,
+    lateness_s_max=86_400,
+    skew_s_max=300,
+    retention_s=7 * DAY_S,
+    journeys=rules_of(settings()),
+)
 REPAIR = Wish(repair=True)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from schemas.errors import TransientError
 
 SECONDS_MAX: Final = 30
+_UNKNOWN: Final = frozenset((KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC))
 
 Headers = Sequence[tuple[str, str | bytes | None]]
 
@@ -60,6 +61,38 @@ def produce(
 
     assert 0 == producer.flush(SECONDS_MAX)
     assert [] == failures
+
+
+def send_all(producer: Producer, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Write messages, each as arguments of `Producer.produce`, and see that the broker has them.
+
+    A client that does not know a new partition yet refuses a message at once: it is sent again.
+    """
+    deadline = time.monotonic() + SECONDS_MAX
+    left = list(messages)
+    while failed := _send(producer, left):
+        assert [] == [error.name() for error in failed.values() if error.code() not in _UNKNOWN]
+        assert time.monotonic() < deadline, "the client never knew the partition"
+        left = [left[number] for number in sorted(failed)]
+        time.sleep(0.05)
+        producer.list_topics(timeout=SECONDS_MAX)
+
+
+def _send(producer: Producer, messages: Sequence[Mapping[str, Any]]) -> dict[int, KafkaError]:
+    """Which of them failed, and how."""
+    failed: dict[int, KafkaError] = {}
+
+    def noting(number: int) -> Callable[[KafkaError | None, Message], None]:
+        def note(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                failed[number] = error
+
+        return note
+
+    for number, message in enumerate(messages):
+        producer.produce(**message, on_delivery=noting(number))
+    assert 0 == producer.flush(SECONDS_MAX)
+    return failed
 
 
 def read_committed(bootstrap: str, topic: str, count: int, *, partition: int = 0) -> list[Message]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -84,15 +84,21 @@ class TableWriter:
 
     def flush(self) -> None:
         """Send everything; returns when ClickHouse confirmed it."""
-        # The books last: who sees a message in them finds its row as well.
-        for name in sorted(self._batches, key="fates".__eq__):
+        for name in last_are_fates(self._batches):
             self._send(name)
+        self.end()
+
+    def end(self) -> None:
+        """Note that everything was sent: a wait that begins after this has its whole bound."""
         self._failing_since_s = None
 
     def _send(self, name: str) -> None:
         batches = self._batches.pop(name, [])
-        if not batches:
-            return
+        if batches:
+            self.send(name, batches)
+
+    def send(self, name: str, batches: list[pa.RecordBatch]) -> None:
+        """Send these rows now; returns when ClickHouse confirmed them."""
         table = TABLES[name]
         rows = pa.Table.from_batches(batches)
         if table.key:
@@ -137,6 +143,19 @@ class TableWriter:
         if self._stopping_since_s is None:
             return end_s
         return min(end_s, self._stopping_since_s + self._stop_s_max)
+
+
+def warm_up() -> None:
+    """Make the first Arrow array of this process: it loads pandas where that is installed.
+
+    That takes two seconds of computing, which the first block would have to wait for.
+    """
+    pa.array([""])
+
+
+def last_are_fates(names: Iterable[str]) -> list[str]:
+    """Tables in their order, the books last: who sees a message in them finds its row as well."""
+    return sorted(names, key="fates".__eq__)
 
 
 def to_batch(rows: Rows, table: Table) -> pa.RecordBatch:

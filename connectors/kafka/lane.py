@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from bytewax.inputs import StatefulSourcePartition
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, read_metadata
+from connectors.kafka.ends import read_end
 from connectors.kafka.intake import Failure, Fetched, Messages, open_intake
 from connectors.kafka.lane_state import (
     Place,
@@ -22,7 +23,6 @@ from connectors.kafka.lane_state import (
     missing_topic,
     offset_gone,
     read_state,
-    silent_partition,
     unreadable_partition,
 )
 from connectors.kafka.order import OrderLog
@@ -42,7 +42,6 @@ _log = structlog.get_logger(__name__)
 _IDLE: Final = timedelta(milliseconds=10)
 _LOOK_EVERY_S: Final = 0.5
 _TABLE_REST_S: Final = 0.25
-_TRIES_MAX: Final = 3
 _RETENTION: Final = frozenset(
     (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its name
 )
@@ -148,19 +147,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._intake.assign(parts)
 
     def _table_ends(self) -> dict[Place, int]:
-        ends = {}
-        for place in self._tables():
-            ends[place] = self._end_of(place)
-        return ends
-
-    def _end_of(self, place: Place) -> int:
-        for left in reversed(range(_TRIES_MAX)):
-            try:
-                return self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=10.0)[1]
-            except KafkaException as err:
-                if not left:
-                    raise silent_partition(place, err.args[0].name()) from None
-        return 0
+        return {place: read_end(self._consumer, place) for place in self._tables()}
 
     def _start_streams(self) -> None:
         self._loading = False
@@ -178,7 +165,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def _check_resumed(self, places: Iterable[Place]) -> None:
         """Some brokers wait for ever at an offset that they never had; an empty topic shows it."""
         for place in places:
-            if self._reach.next_of(place) > 0 and self._end_of(place) == 0:
+            if self._reach.next_of(place) > 0 and read_end(self._consumer, place) == 0:
                 raise offset_gone(place, self._reach.next_of(place))
 
     @tells("read_lanes")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from connectors.clickhouse import behind
 from connectors.kafka import lane_state
 from connectors.kafka.survey import Cluster, Place, Span
 from connectors.lane_sink import lane_key
@@ -15,8 +17,12 @@ from connectors.recovery import Store, find_cells, is_in_use, load_plain, read_s
 from flows.cells import Cell, Home, Manifest
 from flows.doctor.check_kafka import KafkaFacts
 from flows.doctor.finding import Finding, fail, not_checked, of_error, ok, warn
+from flows.journey.follow import STATE_VERSION as JOURNEY_VERSION
+from flows.journey.make import JOURNEY, JOURNEY_STEP
 from flows.settings import Settings
 from flows.steps.upgrade import STATE_VERSION, UPGRADES
+from flows.timing import TIMING_STEP
+from flows.timing import upgrade as timing_state
 from schemas.errors import AirsideError, PermanentError
 
 NAMES: Final = (
@@ -33,6 +39,8 @@ NULL_ROWS_MAX: Final = 10_000
 
 _READ: Final = "read_lanes"
 _GATE: Final = "pass_gate"
+_ROWS: Final = "write_rows"
+_PAIR: Final = 2
 _SHOWN_MAX: Final = 5
 _MIB: Final = 1 << 20
 _RESTORE: Final = "restore the flow's whole folder below `recovery` from a backup"
@@ -145,7 +153,13 @@ def check_states(stores: Stores, shape: Shape) -> Finding:
     name = "store_states"
     readers: Mapping[str, tuple[tuple[int, ...], Callable[[bytes], int]]] = {
         _READ: (lane_state.READABLE, lambda state: int(read_lane(state)["version"])),
-        _GATE: ((*UPGRADES, STATE_VERSION), _gate_version),
+        _GATE: ((*UPGRADES, STATE_VERSION), partial(_version, "gate")),
+        JOURNEY_STEP: (
+            (JOURNEY_VERSION,),
+            partial(_version, "journeys", behind_reader=shape.flow == JOURNEY),
+        ),
+        _ROWS: ((behind.STATE_VERSION,), _rows_version),
+        TIMING_STEP: (timing_state.READABLE, _timing_version),
     }
     faults, foreign = [], []
     count = 0
@@ -197,11 +211,32 @@ def read_lane(state: bytes) -> Mapping[str, Any]:
     raise PermanentError(do="read", kind="lane", found="no offsets with a version")
 
 
-def _gate_version(state: bytes) -> int:
+def _version(kind: str, state: bytes, *, behind_reader: bool = False) -> int:
+    """The version of a step's state; a flow of its own keeps it behind that of its reader."""
     try:
-        return msgspec.msgpack.decode(load_plain(state), type=_Versioned).version
+        dumped = load_plain(state)
+        if behind_reader:
+            _, dumped = msgspec.msgpack.decode(dumped, type=tuple[bytes, bytes])
+        return msgspec.msgpack.decode(dumped, type=_Versioned).version
     except (msgspec.MsgspecError, TypeError):
-        raise PermanentError(do="read", kind="gate", found="no state with a version") from None
+        raise PermanentError(do="read", kind=kind, found="no state with a version") from None
+
+
+def _rows_version(state: bytes) -> int:
+    """A sink without rows on their way saves nothing, and every release reads that."""
+    rows = load_plain(state)
+    return behind.STATE_VERSION if rows is None else behind.version_of(rows)
+
+
+def _timing_version(state: bytes) -> int:
+    """The version of the timing lane, which a flow of its own keeps beside its reader's."""
+    saved = load_plain(state)
+    try:
+        pair = msgspec.msgpack.decode(saved)
+    except (msgspec.MsgspecError, TypeError):
+        raise timing_state.unreadable("no state with a version") from None
+    alone = isinstance(pair, list) and len(pair) == _PAIR
+    return timing_state.version_of(pair[1] if alone else saved)
 
 
 def _check_offsets(stores: Stores, shape: Shape, kafka: KafkaFacts | None) -> Finding:

@@ -119,6 +119,14 @@ def number_of(event_type: str, body: Any) -> int | None:
     'delivery.sent'
     >>> number_of("ntf.profile.updated.v1", None)
     """
-    if event_type in ("ntf.engagement.opened.v1", "ntf.engagement.clicked.v1") and body.machine:
-        return _MACHINES[_name_of(event_type)]
-    return _BY_TYPE.get(event_type)
+    return act_of(event_type, machine=may_be_a_machines(event_type) and body.machine)
+
+
+def may_be_a_machines(event_type: str) -> bool:
+    """Tell whether an event of this type says in its body that a machine did it."""
+    return event_type in ("ntf.engagement.opened.v1", "ntf.engagement.clicked.v1")
+
+
+def act_of(event_type: str, *, machine: bool) -> int | None:
+    """The number of an act by its event type, and by whether a machine did it."""
+    return _MACHINES[_name_of(event_type)] if machine else _BY_TYPE.get(event_type)

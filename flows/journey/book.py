@@ -81,7 +81,7 @@ class Book:
             rows.append(row_of(journey, story))
         if len(self._stories) > self._rules.journeys_max:
             self._make_room(watermark_ms)
-        return _rows(rows), new
+        return journey_rows(rows), new
 
     def story_of(self, journey: str) -> Story | None:
         """A copy of a journey's story; None for one that is not known, or forgotten."""
@@ -117,7 +117,7 @@ class Book:
                 self._stories[journey] = pack(story, due_ms)
                 self._wheel.add(journey, due_ms)
         self._forget_the_forgotten(watermark_ms)
-        return _rows(rows), ended
+        return journey_rows(rows), ended
 
     def _forget(self, journey: str, watermark_ms: int) -> None:
         del self._stories[journey]
@@ -165,7 +165,8 @@ class Book:
         self._forgotten = dict(zip(events, minutes, strict=True))
 
 
-def _rows(rows: list[tuple[Any, ...]]) -> Rows:
+def journey_rows(rows: list[tuple[Any, ...]]) -> Rows:
+    """Rows as `row_of` makes them, as rows of the table."""
     columns: Iterable[Any] = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
     named = {name: list(column) for name, column in zip(COLUMNS, columns, strict=True)}
     return Rows("journeys", len(rows), named)

@@ -22,7 +22,7 @@ from flows.journey.outcomes import (
     timed_out,
 )
 from flows.journey.rules import JourneyRules
-from flows.journey.story import Told
+from flows.journey.story import Told, hash_of
 from flows.journey.touches import People, Result, Share, Touch, touch_of
 from flows.process.judge import Rules
 from flows.process.tell import exception_records, exception_rows
@@ -30,12 +30,10 @@ from flows.process.watch import Watch
 from flows.steps.accept import PROFILE_TOPIC
 from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
 from schemas.errors import PermanentError
-from schemas.ticket import hash64
 
 STATE_VERSION: Final = 1
+ROUTED: Final = "ntf.routed."
 _DAY_MS: Final = 86_400_000
-_MASK: Final = (1 << 64) - 1
-_MIX: Final = 0x9E3779B97F4A7C15
 _REFUNDED: Final = "ntf.outcome.refunded.v1"
 _ASSIGNED: Final = "ntf.orchestration.variant_assigned.v1"
 _SUPPRESSED: Final = "ntf.orchestration.suppressed.v1"
@@ -162,11 +160,13 @@ def told_of(block: AcceptedBlock, place: int, act: int) -> Told:
     label, body = block.labels[place], block.bodies[place]
     reason = body.reason if label.type == _SUPPRESSED else None
     hops = block.hops[place]
+    # The gate that routed an event told of itself; a journey has the hops that came in.
+    routed = block.topic.startswith(ROUTED)
     return Told(
         place=place,
         journey=block.journeys[place],
         at_ms=block.times_ms[place],
-        event=(hash64(block.ids[place].encode()) + label.identity * _MIX) & _MASK,
+        event=hash_of(block.ids[place], label.identity),
         act=act,
         channel=body.channel or "",
         subject=block.subjects[place],
@@ -179,7 +179,7 @@ def told_of(block: AcceptedBlock, place: int, act: int) -> Told:
         sensitivity=label.decision.rank,
         propensity=body.propensity if label.type == _ASSIGNED else 0.0,
         held_out=reason == "holdout",
-        hops=hops.count(">") + 1 if hops else 0,
+        hops=hops.count(">") + 1 - routed if hops else 0,
         expires_day=(block.recorded_ms[place] + label.decision.retention_s * 1_000) // _DAY_MS + 1,
         amount_minor=body.amount_minor or 0,
         currency=body.currency or "",

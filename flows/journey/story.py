@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from flows.journey.acts import ACTS, BY_FARTHEST, NAMES, RANKS, bits
+from schemas.ticket import hash64
 
 CHANNELS: Final = ("", "email", "sms", "push", "web_push", "in_app", "chat", "voice", "postal")
 """Kept in state by their number: new ones go to the end."""
@@ -20,6 +21,8 @@ _CHANNEL_NUMBERS: Final = {name: number for number, name in enumerate(CHANNELS)}
 _EVENT: Final = Struct("<qQBB")
 _DUE: Final = Struct("<q")
 _CURRENCIES_MAX: Final = 8
+_MASK: Final = (1 << 64) - 1
+_MIX: Final = 0x9E3779B97F4A7C15
 
 _COMPLETED: Final = bits(
     f"outcome.{word}"
@@ -127,6 +130,11 @@ class Told(NamedTuple):
     amount_minor: int
     currency: str
     refund: bool
+
+
+def hash_of(event_id: str, identity: int) -> int:
+    """The hash that an event is known by, from its id and the hash of its source."""
+    return (hash64(event_id.encode()) + identity * _MIX) & _MASK
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -112,7 +112,8 @@ DFG: Final = View(
     if(source = '' OR target = '', '', if(any(is_wait) = 1, 'waiting', 'working')) AS then,
     quantileTDigest(0.5)(span_s) AS p50_s, quantileTDigest(0.95)(span_s) AS p95_s,
     sum(span_s) AS total_s
-FROM relations GROUP BY source, target HAVING uniqExact(subject) >= {k:UInt32}
+FROM relations GROUP BY source, target
+HAVING uniqExactIf(subject, {k:UInt32} > 0 AND subject != '') >= {k:UInt32}
 ORDER BY passes DESC, source, target""",
     ),
     ("source", "target", "passes", "journeys", "then", "p50_s", "p95_s", "total_s"),
@@ -127,7 +128,8 @@ VARIANTS: Final = View(
     journeys / sum(journeys) OVER () AS share, length(any(path)) AS acts,
     quantileTDigest(0.5)((ms[-1] - ms[1]) / 1000) AS p50_s,
     quantileTDigest(0.95)((ms[-1] - ms[1]) / 1000) AS p95_s
-FROM chosen GROUP BY variant HAVING uniqExact(subject) >= {k:UInt32}
+FROM chosen GROUP BY variant
+HAVING uniqExactIf(subject, {k:UInt32} > 0 AND subject != '') >= {k:UInt32}
 ORDER BY journeys DESC, variant""",
     ),
     ("variant", "journeys", "share", "acts", "p50_s", "p95_s"),
@@ -153,7 +155,8 @@ TIMES: Final = View(
     total_s - waiting_total_s AS working_total_s, sum(spans.us_s) AS waiting_on_us_s,
     sum(spans.provider_s) AS waiting_on_provider_s, sum(spans.person_s) AS waiting_on_person_s
 FROM chosen JOIN spans USING (journey)
-GROUP BY state HAVING uniqExact(subject) >= {k:UInt32} ORDER BY journeys DESC, state""",
+GROUP BY state HAVING uniqExactIf(subject, {k:UInt32} > 0 AND subject != '') >= {k:UInt32}
+ORDER BY journeys DESC, state""",
     ),
     (
         "state",
@@ -178,7 +181,7 @@ BOTTLENECKS: Final = View(
     quantileTDigest(0.5)(span_s) AS p50_s, quantileTDigest(0.95)(span_s) AS p95_s,
     sum(span_s) AS total_s, total_s / nullIf(sum(total_s) OVER (), 0) AS share
 FROM relations WHERE is_wait = 1 AND target != ''
-GROUP BY source, target HAVING uniqExact(subject) >= {k:UInt32}
+GROUP BY source, target HAVING uniqExactIf(subject, {k:UInt32} > 0 AND subject != '') >= {k:UInt32}
 ORDER BY total_s DESC, source, target""",
     ),
     ("source", "target", "waits_for", "passes", "p50_s", "p95_s", "total_s", "share"),
@@ -198,7 +201,9 @@ REWORK: Final = View(
         """SELECT act, sum(passes) AS all_passes, count() AS journeys,
     countIf(passes > 1) AS journeys_again, sum(passes - 1) AS again, sum(twice) AS self_loops,
     sum(loop_s) AS loop_total_s
-FROM looped GROUP BY act HAVING again > 0 AND uniqExactIf(subject, passes > 1) >= {k:UInt32}
+FROM looped GROUP BY act
+HAVING again > 0
+    AND uniqExactIf(subject, {k:UInt32} > 0 AND passes > 1 AND subject != '') >= {k:UInt32}
 ORDER BY again DESC, act""",
     ),
     ("act", "passes", "journeys", "journeys_again", "again", "self_loops", "loop_s"),
@@ -239,7 +244,8 @@ CONFORMANCE: Final = View(
     journeys / (SELECT nullIf(count(), 0) FROM chosen) AS share,
     if(kind = '', NULL, fromUnixTimestamp64Milli(min(at_ms), 'UTC')) AS first_at,
     if(kind = '', NULL, fromUnixTimestamp64Milli(max(at_ms), 'UTC')) AS last_at
-FROM told GROUP BY rule, kind HAVING uniqExact(subject) >= {k:UInt32}
+FROM told GROUP BY rule, kind
+HAVING uniqExactIf(subject, {k:UInt32} > 0 AND subject != '') >= {k:UInt32}
 ORDER BY kind != '', journeys DESC, name""",
     ),
     ("rule", "kind", "journeys", "share", "first_at", "last_at"),
@@ -271,7 +277,8 @@ CANDIDATES: Final = View(
         """passed AS
 (
     SELECT source AS act, any(actor) AS actor, any(is_wait) AS is_wait, count() AS passes,
-        sum(span_s) / 3600 AS hours, uniqExact(subject) AS people
+        sum(span_s) / 3600 AS hours,
+        uniqExactIf(subject, {k:UInt32} > 0 AND subject != '') AS people
     FROM relations WHERE source != '' GROUP BY source
 )""",
         """SELECT passed.act AS name, if(passed.is_wait = 1, 'waiting', 'working') AS then,

@@ -6,6 +6,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -27,7 +28,8 @@ SELECT dataset, producer, dimension, rule,
 FROM quality FINAL
 WHERE w >= fromUnixTimestamp({since:Int64}) AND w < fromUnixTimestamp({until:Int64})
 GROUP BY dataset, producer, dimension, rule
-ORDER BY errors DESC, warned DESC, dataset, producer, dimension, rule
+ORDER BY errors DESC, warned DESC, failed / greatest(checked, 1) DESC,
+    dataset, producer, dimension, rule
 """
 ANOMALIES_SQL: Final = """
 SELECT w, dataset, producer, kind, expected, observed, score
@@ -46,6 +48,7 @@ ANOMALY_NAMES: Final = ("minute", "dataset", "producer", "kind", "expected", "ob
 EDGE_NAMES: Final = ("from", "to", "declared", "events")
 
 _console = Console(highlight=False, soft_wrap=True)
+_EMPTY: Final = "no lines: nothing came in then"
 
 
 def add_quality_commands(some: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,7 +68,8 @@ def add_quality_commands(some: argparse._SubParsersAction[argparse.ArgumentParse
 def scores(client: Client, since_s: int, until_s: int) -> list[tuple[Any, ...]]:
     """How much was checked and failed by topic, producer and rule, the worst first.
 
-    Shapes: as `NAMES`; `warn` and `error` count minutes of a lane.
+    Shapes: as `NAMES`; `warn` and `error` count minutes of a lane. Where those are the same, the
+    greater share of failures is worse.
     Errors: as `connectors.clickhouse.reader.read_rows`.
     """
     span = {"since": since_s, "until": until_s}
@@ -116,7 +120,22 @@ def show(names: Sequence[str], lines: Sequence[Sequence[Any]], form: str) -> Non
         writer.writerow(names)
         writer.writerows(lines)
     else:
-        table = Table(*names, box=None)
-        for line in lines:
-            table.add_row(*map(str, line))
-        _console.print(table)
+        _console.print(_as_table(names, lines) if lines else _EMPTY)
+
+
+def _as_table(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> Table:
+    table = Table(box=None)
+    for place, name in enumerate(names):
+        number = not any(isinstance(line[place], str | bool | datetime) for line in lines)
+        table.add_column(name, justify="right" if number else "left")
+    for line in lines:
+        table.add_row(*map(_shown, line))
+    return table
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return f"{value:,.1f}" if isinstance(value, float) else str(value)

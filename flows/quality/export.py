@@ -19,6 +19,9 @@ PRODUCER: Final = "https://airside.example/lineage"
 _SPEC: Final = "https://openlineage.io/spec"
 _CORE: Final = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/"
 
+OBSERVED_JOB: Final = "observed"
+CHECK_JOB: Final = "lineage_check"
+
 FACTS: Final = "clickhouse.facts"
 _WRITTEN: Final = {
     "ingest": (FACTS, "clickhouse.rollup_1m_lanes", "clickhouse.fates", "clickhouse.quarantine"),
@@ -45,7 +48,9 @@ ObservedEdge = tuple[str, str, bool, int]
 
 
 def export(observed: Sequence[ObservedEdge], at_ms: int) -> list[dict[str, Any]]:
-    """Events: each topic, each flow with its inputs and outputs, and a run of what was observed.
+    """Events: each topic, each flow with its inputs and outputs, and two runs of what was observed.
+
+    One says from where to where data went, the other whether that was declared.
 
     Units: `at_ms` since 1970 UTC, the time of all events.
     """
@@ -54,7 +59,7 @@ def export(observed: Sequence[ObservedEdge], at_ms: int) -> list[dict[str, Any]]
     found.append(_facts_event(at))
     found += [_job_event(flow, at) for flow in _WRITTEN]
     if observed:
-        found.append(_run_event(observed, at))
+        found += [_run_event(observed, at), _check_event(observed, at)]
     return found
 
 
@@ -119,12 +124,20 @@ def _job_event(flow: str, at: str) -> dict[str, Any]:
 
 
 def _run_event(observed: Sequence[ObservedEdge], at: str) -> dict[str, Any]:
-    """What was seen, as one run: sources in, topics out, undeclared edges as failed assertions."""
+    """What was seen, as one run: from sources to topics."""
     sources = sorted({edge[0] for edge in observed if edge[0].startswith(SOURCE)})
     topics = sorted({edge[1] for edge in observed if edge[1].startswith(TOPIC)})
-    run = str(uuid5(NAMESPACE_URL, f"{NAMESPACE}/{at}"))
-    outputs = []
-    for topic in topics:
+    content = {
+        "inputs": [_name(name) for name in sources],
+        "outputs": [_name(topic.removeprefix(TOPIC)) for topic in topics],
+    }
+    return _event("RunEvent", at, {**_run(OBSERVED_JOB, at), **content})
+
+
+def _check_event(observed: Sequence[ObservedEdge], at: str) -> dict[str, Any]:
+    """Whether it was declared, as a run that checks topics: assertions are of what a job reads."""
+    inputs = []
+    for topic in sorted({edge[1] for edge in observed if edge[1].startswith(TOPIC)}):
         checks = [
             {"assertion": f"declared: {first} to {topic}", "success": declared}
             for first, to, declared, _ in observed
@@ -132,12 +145,10 @@ def _run_event(observed: Sequence[ObservedEdge], at: str) -> dict[str, Any]:
         ]
         facet = _facet("DataQualityAssertionsDatasetFacet", "1-0-1", {"assertions": checks})
         name = topic.removeprefix(TOPIC)
-        outputs.append(_name(name, facets={"dataQualityAssertions": facet}))
-    content = {
-        "eventType": "OTHER",
-        "run": {"runId": run},
-        "job": _name("observed"),
-        "inputs": [_name(name) for name in sources],
-        "outputs": outputs,
-    }
-    return _event("RunEvent", at, content)
+        inputs.append(_name(name, inputFacets={"dataQualityAssertions": facet}))
+    return _event("RunEvent", at, {**_run(CHECK_JOB, at), "inputs": inputs, "outputs": []})
+
+
+def _run(job: str, at: str) -> dict[str, Any]:
+    run = str(uuid5(NAMESPACE_URL, f"{NAMESPACE}/{job}/{at}"))
+    return {"eventType": "OTHER", "run": {"runId": run}, "job": _name(job)}

@@ -177,7 +177,7 @@ def _subquery(
     columns += [f"toString({model.dimensions[name]}) AS {name}" for name in question.by]
     columns += [f"{_measure(model, metric)} AS {_column(metric.name)}" for metric in metrics]
     if question.k:
-        columns.append(model.people + " AS people")
+        columns.append(_people_of(model, question.k) + " AS people")
     tests = [
         model.time + " >= fromUnixTimestamp({reach_s:UInt32})",
         model.time + " < fromUnixTimestamp({until_s:UInt32})",
@@ -192,6 +192,11 @@ def _subquery(
     )
 
 
+def _people_of(model: Model, k: int) -> str:
+    """How many people a line is about, counted no further than it has to be."""
+    return f"length(groupUniqArrayIf({k:d})({model.people}, {model.people} != ''))"
+
+
 def _filter(place: int) -> str:
     return "filter_" + str(place)
 
@@ -203,6 +208,10 @@ def _column(metric: str) -> str:
 def _measure(model: Model, metric: Simple | Conversion) -> str:
     if isinstance(metric, Simple):
         return "(" + model.measures[metric.measure].sql + ")"
+    for one in model.spans:
+        if (one.base, one.conversion) == (metric.base, metric.conversion):
+            span_ms = str(1_000 * seconds_of(metric.window))
+            return f"(countIf({one.ms} <= {span_ms}) / nullIf(countIf({one.has}), 0))"
     base = "'" + metric.base + "'"
     other = "'" + metric.conversion + "'"
     span = str(seconds_of(metric.window))

@@ -22,6 +22,7 @@ class State(StrEnum):
     EXPIRED = "perhaps expired"
     LOSS = "too many events would go"
     EXPLAINED = "repeats"
+    IN_FLOW = "only the flow can tell"
 
 
 class Cell(msgspec.Struct, frozen=True, array_like=True):
@@ -96,6 +97,21 @@ class BookFinding(msgspec.Struct, frozen=True):
     state: State
 
 
+class JourneyFinding(msgspec.Struct, frozen=True):
+    """A journey, or what came of one, that does not say what the facts say.
+
+    Shapes: `key` is `cityHash64(journey)`, since a journey's name came in a message; `what` names
+    the columns that differ.
+    """
+
+    key: int
+    table: str
+    what: str
+    facts_n: int
+    row_n: int
+    state: State
+
+
 class Scope(msgspec.Struct):
     """The counts of one kind of comparison."""
 
@@ -128,26 +144,33 @@ class Report(msgspec.Struct):
     minutes: Scope = msgspec.field(default_factory=lambda: Scope("minutes"))
     hours: Scope = msgspec.field(default_factory=lambda: Scope("hours"))
     books: Scope = msgspec.field(default_factory=lambda: Scope("books"))
+    journeys: Scope = msgspec.field(default_factory=lambda: Scope("journeys"))
+    outcomes: Scope = msgspec.field(default_factory=lambda: Scope("outcomes"))
     cell_findings: list[CellFinding] = []
     hour_findings: list[HourFinding] = []
     book_findings: list[BookFinding] = []
+    journey_findings: list[JourneyFinding] = []
 
     @property
-    def scopes(self) -> tuple[Scope, Scope, Scope]:
-        """All counts."""
-        return self.minutes, self.hours, self.books
+    def scopes(self) -> tuple[Scope, ...]:
+        """All counts; those of journeys only where there are any."""
+        followed = self.journeys.compared or self.outcomes.compared
+        more = (self.journeys, self.outcomes) if followed else ()
+        return self.minutes, self.hours, self.books, *more
 
     @property
     def is_well(self) -> bool:
         """Tell whether everything was compared and no difference is left."""
         return self.complete and not any(scope.remaining + scope.open for scope in self.scopes)
 
-    def show(self, finding: CellFinding | HourFinding | BookFinding) -> None:
+    def show(self, finding: CellFinding | HourFinding | BookFinding | JourneyFinding) -> None:
         """Keep a finding to show, as long as there is room."""
         if isinstance(finding, CellFinding):
             _add(self.cell_findings, finding)
         elif isinstance(finding, HourFinding):
             _add(self.hour_findings, finding)
+        elif isinstance(finding, JourneyFinding):
+            _add(self.journey_findings, finding)
         else:
             _add(self.book_findings, finding)
 

@@ -10,10 +10,12 @@ from clickhouse_connect.driver.client import Client
 
 from connectors.clickhouse.reader import read_rows
 from connectors.clickhouse.writer import TableWriter
+from flows.journey.rules import JourneyRules
 from flows.reconcile import queries
 from flows.reconcile.books import compare_books
 from flows.reconcile.cells import compare_cells, compare_hours, find_spans
 from flows.reconcile.findings import Report
+from flows.reconcile.journeys import compare_journeys
 from flows.reconcile.store import Order, Store
 from schemas.blocks import Rows
 from schemas.errors import ConfigError
@@ -40,6 +42,7 @@ class Bounds(msgspec.Struct, frozen=True):
     lateness_s_max: float
     skew_s_max: float
     retention_s: int
+    journeys: JourneyRules
 
 
 class ClickHouseStore:
@@ -101,6 +104,7 @@ def make_order(store: Store, wish: Wish, bounds: Bounds, *, now_ms: int) -> Orde
         )
     return Order(
         lanes=bounds.lanes,
+        now_s=now_s,
         since_s=now_s - span_to_compare_s(wish, bounds),
         kept_since_s=now_s - bounds.retention_s + int(bounds.skew_s_max),
         floors_s=floors,
@@ -133,6 +137,9 @@ def reconcile(
         compare_cells(store, order, span, report)
         compare_hours(store, order, span, report)
     compare_books(store, order, report)
+    compare_journeys(store, order, bounds.journeys, report, stopped=stopped)
+    if not report.complete and stopped():
+        return report
     store.write(_outcome_rows(report))
     return report
 

@@ -132,3 +132,45 @@ WHERE run >= first_run
 SETTINGS do_not_merge_across_partitions_select_final = 1"""
 """The books against the offsets of stored rows: `found` counts rows that a repeat replaced, as
 long as they are not merged away; `held` does not."""
+
+RECENT_EVENTS: Final = """SELECT (SELECT count() FROM journeys),
+    (SELECT count() FROM facts WHERE subject != '' AND journey IN
+        (SELECT journey FROM facts
+        WHERE subject != '' AND recorded_at >= fromUnixTimestamp({since_s:UInt32})))"""
+"""Whether there are journeys at all, and how many rows the facts of the recent ones have."""
+
+JOURNEY_FACTS: Final = """SELECT cityHash64(journey), journey, event_id, toString(source),
+    toString(event_type), toUnixTimestamp64Milli(event_time), toString(channel), subject,
+    notification, toString(campaign), toString(tenant), toString(arm), toString(reason),
+    toString(purpose), toString(class), sensitivity, length(hops),
+    dateDiff('day', toDate32('1970-01-01'), expires_at), amount_minor, toString(currency),
+    toUnixTimestamp(recorded_at)
+FROM facts FINAL
+WHERE subject != '' AND cityHash64(journey) % {parts:UInt32} = {part:UInt32} AND journey IN
+    (SELECT journey FROM facts
+    WHERE subject != '' AND recorded_at >= fromUnixTimestamp({since_s:UInt32}))
+SETTINGS do_not_merge_across_partitions_select_final = 1"""
+"""All facts of the journeys that have a recent one."""
+
+JOURNEY_ROWS: Final = """SELECT cityHash64(journey), journey, subject, notification,
+    toString(campaign), toString(tenant), toString(channel), toString(arm), toString(purpose),
+    toString(class), sensitivity, toString(stage), rank, toString(state),
+    toUnixTimestamp64Milli(started_at),
+    toUnixTimestamp64Milli(last_at), n, arrayMap(act -> toString(act), acts),
+    arrayMap(one -> toUnixTimestamp64Milli(one), at), hops, propensity, amount_minor,
+    refunded_minor, toString(currency), opened_human, opened_machine, clicked, converted,
+    dateDiff('day', toDate32('1970-01-01'), expires_at), ver
+FROM journeys FINAL
+WHERE cityHash64(journey) % {parts:UInt32} = {part:UInt32} AND
+    (last_at >= fromUnixTimestamp({since_s:UInt32}) OR journey IN
+        (SELECT journey FROM facts
+        WHERE subject != '' AND recorded_at >= fromUnixTimestamp({since_s:UInt32})))"""
+"""Rows of journeys with a recent fact or event, in the order of the journey flow's columns."""
+
+OUTCOME_ROWS: Final = """SELECT outcome_id, toString(model), slot, toString(kind),
+    toUnixTimestamp64Milli(at), journey, amount_minor, toString(currency), weight
+FROM outcomes FINAL
+WHERE cityHash64(journey) % {parts:UInt32} = {part:UInt32} AND
+    (at >= fromUnixTimestamp({since_s:UInt32}) OR journey IN
+        (SELECT journey FROM facts
+        WHERE subject != '' AND recorded_at >= fromUnixTimestamp({since_s:UInt32})))"""

@@ -32,6 +32,7 @@ class Order(msgspec.Struct, frozen=True):
     """
 
     lanes: int
+    now_s: int
     since_s: int
     kept_since_s: int
     floors_s: dict[int, int]

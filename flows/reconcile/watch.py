@@ -11,6 +11,7 @@ from rich.console import Console
 from connectors.clickhouse.client import connect
 from connectors.clock import Clock, SystemClock
 from flows.ingest import read_policy
+from flows.journey.make import rules_of
 from flows.reconcile.findings import Report
 from flows.reconcile.job import Bounds, ClickHouseStore, Wish, reconcile
 from flows.reconcile.words import to_json, to_tables
@@ -24,6 +25,7 @@ def bounds_of(settings: Settings) -> Bounds:
         lateness_s_max=settings.time.lateness_s_max,
         skew_s_max=settings.time.skew_s_max,
         retention_s=read_policy(settings).shortest_retention_s(),
+        journeys=rules_of(settings),
     )
 
 

@@ -35,6 +35,8 @@ def to_tables(report: Report) -> Group:
         parts += [Text("\nClosed hours of rollup_1m that differ"), _hours(report)]
     if report.book_findings:
         parts += [Text("\nLines of the books that differ"), _books(report)]
+    if report.journey_findings:
+        parts += [Text("\nJourneys and outcomes that differ"), _journeys(report)]
     return Group(*parts, *(Text(line) for line in _closing(report)))
 
 
@@ -89,13 +91,24 @@ def _books(report: Report) -> Table:
     return table
 
 
+def _journeys(report: Report) -> Table:
+    table = Table("cityHash64(journey)", "table", "differs", "facts", "row", "state", box=None)
+    for one in report.journey_findings[:ROWS_MAX]:
+        counts = (str(one.facts_n), str(one.row_n))
+        table.add_row(str(one.key), one.table, one.what, *counts, one.state.value)
+    return table
+
+
 def _closing(report: Report) -> list[str]:
     lines: list[str] = []
-    listed = (len(report.cell_findings), len(report.hour_findings), len(report.book_findings))
-    hidden = sum(
-        scope.differing - min(shown, ROWS_MAX)
-        for scope, shown in zip(report.scopes, listed, strict=True)
+    listed = (
+        report.cell_findings,
+        report.hour_findings,
+        report.book_findings,
+        report.journey_findings,
     )
+    hidden = sum(scope.differing for scope in report.scopes)
+    hidden -= sum(min(len(findings), ROWS_MAX) for findings in listed)
     if hidden:
         lines.append(f"\n{hidden:,} more differences are not shown")
     if not report.complete:

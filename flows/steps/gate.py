@@ -87,8 +87,13 @@ class LaneGate:
 
     @property
     def watermark_ms(self) -> int | None:
-        """The event time that every partition seen so far has reached; None before the first."""
-        return min(self._judge.newest.values(), default=None)
+        """The event time that all but the quiet partitions have reached; None before the first.
+
+        To the minute, and never less than before: it is as far ahead of the floor of closed cells
+        as an event may be late.
+        """
+        floor = self._judge.floor_minute
+        return floor * MINUTE_MS + self._rules.lateness_ms_max if floor else None
 
     def pass_block(self, block: CheckedBlock) -> Outputs:
         """Decide every message of a block, and give all that follows from it.
@@ -216,7 +221,9 @@ class LaneGate:
         newest = self._judge.newest
         if not newest:
             return
-        moving = [at for where, at in newest.items() if where not in raw.quiet]
+        # A partition that was quiet up to this block is so no more.
+        quiet = {*raw.quiet} - {(raw.topic, part) for part in raw.partitions} if raw.quiet else ()
+        moving = [at for where, at in newest.items() if where not in quiet]
         slowest = min(moving or newest.values())
         self.memory.forget_before(slowest)
         if raw.unread or not moving:

@@ -23,14 +23,15 @@ class RoutedReader:
 
     A message that this release cannot read is left out and counted by code: who routed it has
     told of it, and its fact is in the tables.
-    State: the newest event time of every partition, and how far each input partition was seen in
-    it: an at-least-once gate repeats, and a repeat is behind.
+    State: the newest event time of every partition, what all but the quiet ones have reached, and
+    how far each input partition was seen: an at-least-once gate repeats, and a repeat is behind.
     Delivery: after a resume the same blocks give the same events.
     """
 
     def __init__(self, reader: TicketReader) -> None:
         self._reader = reader
         self._newest: dict[Place, int] = {}
+        self._watermark_ms = 0
         self._seen: dict[Place, dict[str, int]] = {}
 
     def read(self, raw: RawBlock) -> tuple[AcceptedBlock | None, dict[str, int]]:
@@ -50,8 +51,17 @@ class RoutedReader:
                 places.append(place)
         if not places:
             return None, left_out
-        watermark_ms = min(self._newest.values(), default=0)
-        return accepted_block(block, places, watermark_ms=watermark_ms, zones=zones), left_out
+        self._move_on(raw)
+        found = accepted_block(block, places, watermark_ms=self._watermark_ms, zones=zones)
+        return found, left_out
+
+    def _move_on(self, raw: RawBlock) -> None:
+        """Let time pass as the gate does: a quiet partition holds nothing back."""
+        if raw.unread:
+            return
+        quiet = {*raw.quiet} - {(raw.topic, part) for part in raw.partitions}
+        moving = [at_ms for where, at_ms in self._newest.items() if where not in quiet]
+        self._watermark_ms = max(self._watermark_ms, min(moving, default=0))
 
     def _take(self, block: CheckedBlock, place: int, ticket: Ticket, zones: dict[int, str]) -> str:
         raw = block.raw
@@ -94,6 +104,7 @@ class RoutedReader:
             {
                 "version": STATE_VERSION,
                 "newest": [[*where, at_ms] for where, at_ms in self._newest.items()],
+                "watermark": self._watermark_ms,
                 "seen": [[*where, seen] for where, seen in self._seen.items()],
             }
         )
@@ -102,6 +113,8 @@ class RoutedReader:
         """Take back what `dump` gave."""
         state: dict[str, Any] = msgspec.msgpack.decode(dumped)
         self._newest = {(topic, part): at_ms for topic, part, at_ms in state["newest"]}
+        # Releases that let quiet partitions hold time back kept none.
+        self._watermark_ms = state.get("watermark", 0)
         self._seen = {(topic, part): dict(seen) for topic, part, seen in state["seen"]}
 
 

@@ -116,9 +116,10 @@ def watch_metrics(lane: TimingLane, tally: Tally) -> None:
     name = str(lane.number)
     JOURNEYS_OPEN.labels(name).set(len(lane.feedback))
     if tally.outcomes:
-        LOG_LOSS.labels(name).set(lane.calibration.log_loss.get())
-        CALIBRATION.labels(name).set(lane.calibration.error())
-        AUC.labels(name).set(lane.calibration.roc_auc.get())
+        for when, judged in (("decision", lane.calibration), ("learning", lane.progressive)):
+            LOG_LOSS.labels(name, when).set(judged.log_loss.get())
+            CALIBRATION.labels(name, when).set(judged.error())
+            AUC.labels(name, when).set(judged.roc_auc.get())
     if tally.alarmed:
         DRIFTS.labels(name).inc()
 

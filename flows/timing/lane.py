@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from flows.model.calibration import Calibration
+from flows.model.exchange import UnreadableStateError
 from flows.steps.accept import ERASURE_TOPIC, MODEL_TOPIC, PROFILE_TOPIC
 from flows.timing.desk import Desk
 from flows.timing.ears import Ears
@@ -25,14 +26,15 @@ from flows.timing.rules import LaneRules, Tally
 from flows.timing.share import VERSION as SHARD_VERSION
 from flows.timing.share import Shard, Shards
 from flows.timing.trial import Trial
+from flows.timing.upgrade import STATE_VERSION, read_state, unreadable
 from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
-from schemas.errors import PermanentError
 from schemas.policy import Training
-
-STATE_VERSION: Final = 1
 
 KEPT_AFTER_ALARM: Final = 0.5
 """Share of everybody's past that stays when outcomes stop being what was expected."""
+
+PROGRESSIVE_MAX: Final = 32
+"""Outcomes of a block that are predicted anew before they are learned: the first ones."""
 
 _ORDINALS: Final = (101, 102)
 
@@ -70,6 +72,7 @@ class TimingLane:
         self.feedback = Feedback(rules.feedback)
         self.trial = Trial(rules.plan, subjects_max=rules.people_max, floor=rules.floor)
         self.calibration = Calibration()
+        self.progressive = Calibration()
         self.shards = Shards(-1)
         self.learners: dict[str, Learner] = {}
         self._desk = Desk(
@@ -197,6 +200,7 @@ class TimingLane:
 
         Where that does not come true any more, the models forget a part of the past.
         """
+        self._judge_progress(new[:PROGRESSIVE_MAX])
         decided = [lesson for lesson in new if lesson.send.slot != NO_SLOT]
         if not decided:
             return
@@ -207,6 +211,19 @@ class TimingLane:
             for learner in self.learners.values():
                 if isinstance(learner, Fading):
                     learner.fade(KEPT_AFTER_ALARM)
+
+    def _judge_progress(self, new: Sequence[Lesson]) -> None:
+        """Compare outcomes with what the usual model expects of them now, in their real hours.
+
+        What was expected at the decision is older by the wait for the outcome: the one tells how
+        good the model is, the other how good it was for those it decided.
+        """
+        if not new:
+            return
+        users, slots = _who_and_when(new)
+        expected = self.learners[self._rules.model].predict(users)[np.arange(len(users)), slots]
+        responded = np.array([lesson.responded for lesson in new], np.bool_)
+        self.progressive.judge(expected, responded)
 
     def _publish(self, block: AcceptedBlock) -> tuple[list[OutRecord], list[Rows]]:
         """Publish this lane's sums and the verdict on all, each at its own pace in event time."""
@@ -222,7 +239,9 @@ class TimingLane:
             records.append(note(MODEL_TOPIC, key, self._shard(), origin=origin, kind=kind))
         if self._clock_ms - self._judged_ms >= self._rules.results_ms:
             self._judged_ms = self._clock_ms
-            result = self.trial.judge(self.shards.evidence(), at_ms=self._clock_ms)
+            result = self.trial.judge(
+                self.shards.evidence(), at_ms=self._clock_ms, looks=self.shards.looks()
+            )
             # One voice for all lanes, so that what it tells is one line over time.
             speaks = self.number == min([self.number, *self.shards.lanes])
             if result is not None and speaks and result.arms.any():
@@ -249,6 +268,7 @@ class TimingLane:
             self.state_hash(),
             evidence,
             populations,
+            msgspec.structs.astuple(self.trial.rhythms.looks),
         )
         return msgspec.msgpack.encode(shard)
 
@@ -272,6 +292,7 @@ class TimingLane:
                 "feedback": self.feedback.dump(),
                 "trial": self.trial.dump(),
                 "calibration": pickle.dumps(self.calibration),
+                "progressive": pickle.dumps(self.progressive),
                 "shards": self.shards.dump(),
                 "learners": {name: learner.dump() for name, learner in self.learners.items()},
             }
@@ -280,18 +301,9 @@ class TimingLane:
     def load(self, dumped: bytes) -> None:
         """Take back what `dump` gave; a model that settings name now and did not then is new.
 
-        Errors: PermanentError for a version that this release does not know.
+        Errors: PermanentError for a version, of it or of a model, that this release does not know.
         """
-        state: dict[str, Any] = msgspec.msgpack.decode(dumped)
-        if state["version"] != STATE_VERSION:
-            raise PermanentError(
-                do="load",
-                kind="state of",
-                name="timing",
-                found=f"version {state['version']}",
-                expected=f"version {STATE_VERSION}",
-                hint="run the release that wrote it",
-            )
+        state = read_state(dumped)
         if state["lane"] < 0:
             return
         self._begin(state["lane"])
@@ -303,10 +315,15 @@ class TimingLane:
         self.feedback.load(sends)
         self.trial.load(state["trial"])
         self.calibration = pickle.loads(state["calibration"])  # noqa: S301 - from our own store
+        if state["progressive"] is not None:
+            self.progressive = pickle.loads(state["progressive"])  # noqa: S301 - the same
         self.shards.load(state["shards"])
         for name, part in state["learners"].items():
             if name in self._kinds:
-                self.learners[name] = self._kinds[name].load(part)
+                try:
+                    self.learners[name] = self._kinds[name].load(part)
+                except UnreadableStateError as err:
+                    raise unreadable(f"model {name}: {err}") from None
 
 
 def _who_and_when(lessons: Sequence[Lesson]) -> tuple[list[str], Any]:

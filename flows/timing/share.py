@@ -12,7 +12,9 @@ from typing import Final
 import msgspec
 import structlog
 
+from flows.model.evidence.clusters import ClusterLooks
 from flows.model.evidence.gather import Evidence
+from flows.timing.rhythms import NO_LOOKS
 
 VERSION: Final = 1
 _log = structlog.get_logger(__name__)
@@ -22,6 +24,8 @@ class Shard(msgspec.Struct, frozen=True):
     """What one lane publishes: sums of its experiment, and of each model by name.
 
     `digest` is that of the models' whole state: equal numbers of one lane have equal ones.
+    `looks` are the lane's at whether people differ in their hours: how many, and what they add up
+    to; an earlier release says nothing of them.
     """
 
     version: int
@@ -30,6 +34,7 @@ class Shard(msgspec.Struct, frozen=True):
     digest: str
     evidence: bytes
     populations: dict[str, bytes]
+    looks: tuple[int, float] = NO_LOOKS
 
 
 class Shards:
@@ -74,6 +79,10 @@ class Shards:
     def evidence(self) -> list[Evidence]:
         """The experiment's sums of the others, in the order of their lanes."""
         return [Evidence.load(self._others[lane].evidence) for lane in self.lanes]
+
+    def looks(self) -> list[ClusterLooks]:
+        """The looks of the others, in the order of their lanes."""
+        return [ClusterLooks(*self._others[lane].looks) for lane in self.lanes]
 
     def dump(self) -> list[bytes]:
         """The state; models keep their own part of it."""

@@ -10,12 +10,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from flows.model.evidence.clusters import ClusterLooks
 from flows.model.evidence.compare import Plan, State
 from flows.model.evidence.experiment import Experiment, Result
 from flows.model.evidence.explore import Exploration, exploration
 from flows.model.evidence.gather import Evidence, LaneEvidence
 from flows.model.evidence.slots import bin_odds, day_parts, slot_sums
 from flows.timing.feedback import HOLDOUT, OPTIMISED, Lesson
+from flows.timing.rhythms import Rhythms, together
 
 Array = npt.NDArray[np.float64]
 
@@ -49,13 +51,14 @@ def odds_of_bins(odds: Array) -> list[bytes]:
 class Trial:
     """One lane's part of the experiment, and the verdict on that of all lanes.
 
-    State: what each subject had, see `LaneEvidence`; the plan and the verdict so far.
+    State: what each subject had, see `LaneEvidence` and `Rhythms`; the plan and the verdict so far.
     """
 
     def __init__(self, plan: Plan, *, subjects_max: int, floor: float) -> None:
         self._subjects_max = subjects_max
         self._floor = floor
         self.lane = LaneEvidence(bins=BIN_COUNT, subjects_max=subjects_max)
+        self.rhythms = Rhythms()
         self.experiment = Experiment(NAME, plan, 0)
         self.explore = Exploration(1.0, State.COLLECTING.value)
 
@@ -82,6 +85,7 @@ class Trial:
             sends=[float(not lesson.corrects) for lesson in kept],
             answers=[float(lesson.responded) for lesson in kept],
         )
+        self.rhythms.add(kept)
         drawn = [lesson for lesson in kept if lesson.send.odds]
         if not drawn:
             return
@@ -98,8 +102,16 @@ class Trial:
                 before = slot_sums(picked[one], odds[one], [0.0], expected[one])
                 self.lane.observe_slots(-before)
 
-    def judge(self, others: Sequence[Evidence], *, at_ms: int) -> Result | None:
+    def judge(
+        self,
+        others: Sequence[Evidence],
+        *,
+        at_ms: int,
+        looks: Sequence[ClusterLooks] = (),
+    ) -> Result | None:
         """The verdict on the evidence of all lanes, and how much exploration that is worth.
+
+        `looks` are those of the other lanes at whether people differ in their hours.
 
         None where there is no holdout, so nothing to compare with.
         """
@@ -108,6 +120,8 @@ class Trial:
         total = self.evidence
         for other in others:
             total = total.merge(other)
+        found = together([self.rhythms.look(), *looks])
+        self.experiment = msgspec.structs.replace(self.experiment, looks=found)
         self.experiment, result = self.experiment.evaluate(total, at_ms=at_ms)
         self.explore = exploration(
             1.0,
@@ -121,6 +135,7 @@ class Trial:
     def forget(self, subject: str) -> None:
         """Forget a person's counts; the sums name nobody and keep what was added."""
         self.lane.forget(subject)
+        self.rhythms.forget(subject)
 
     def dump(self) -> dict[str, Any]:
         """The state as plain values."""
@@ -131,6 +146,7 @@ class Trial:
             "state": experiment.state.value,
             "decided_ms": experiment.decided_ms,
             "explore": list(self.explore),
+            "rhythms": self.rhythms.dump(),
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
@@ -143,3 +159,5 @@ class Trial:
             decided_ms=dumped["decided_ms"],
         )
         self.explore = Exploration(*dumped["explore"])
+        if dumped["rhythms"] is not None:
+            self.rhythms.load(dumped["rhythms"])

@@ -17,6 +17,7 @@ from flows import everything, follow
 from flows.follow import Sinks, Step
 from flows.ingest import TABLES
 from schemas.blocks import OutRecord, RawBlock
+from schemas.ticket import format_time
 from tests.follower import Keeper, routed_blocks
 from tests.messages import (
     HOUR_MS,
@@ -27,6 +28,7 @@ from tests.messages import (
     payment,
     profile,
     settings,
+    with_header,
 )
 
 STEP = Step("keep_events", Keeper)
@@ -138,6 +140,30 @@ def test_what_an_at_least_once_gate_repeats_is_followed_once(tmp_path: Path) -> 
     cut: list[RawBlock | str] = [twice[0], ABORT, *twice[1:]]
 
     assert len(KEPT) == len(Run(tmp_path / "alone", cut, alone=True).said())
+
+
+def after_a_rest(blocks: list[RawBlock]) -> list[RawBlock | str]:
+    """The last of these blocks is read when all partitions had been quiet, its own among them."""
+    blocks[-1].quiet = tuple({(block.topic, part) for block in blocks for part in block.partitions})
+    return list(blocks)
+
+
+def test_a_quiet_partition_holds_event_time_back_for_no_follower(tmp_path: Path) -> None:
+    """A profile or a payment long ago would else keep journeys from ever timing out."""
+    items = [
+        block([with_header(profile(1), "ce_time", format_time(NOW_MS - 60 * HOUR_MS))]),
+        block([payment(2, at_ms=NOW_MS - 20 * HOUR_MS)]),
+        block([delivered(3, at_ms=NOW_MS - 10 * HOUR_MS)]),
+        block([delivered(4, at_ms=NOW_MS)], first=1),
+    ]
+    gate = Run(tmp_path / "gate", after_a_rest(items), alone=False)
+    routed = list(gate.published("records", "ntf.routed").values())
+    again = after_a_rest(routed_blocks(routed, lane=0, received_ms=NOW_MS))
+    alone = Run(tmp_path / "alone", again, alone=True)
+
+    for run in (gate, alone):
+        rows = [rows for part in run.journal.items("tables") for rows in part]
+        assert NOW_MS == next(r for r in reversed(rows) if r.table == "kept").columns["ver"][-1]
 
 
 def test_a_removed_profile_is_told(tmp_path: Path) -> None:

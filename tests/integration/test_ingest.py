@@ -63,10 +63,11 @@ class Rig:
         The event that the block gets is set when the stream begins.
         """
         streaming = threading.Event()
+        before = self.truth.total
 
         def between() -> None:
             client = connect(ClickHouseAddress(self.clickhouse.dsn, "airside"))
-            wait_decided(client, world.profile_count)
+            wait_decided(client, before + world.profile_count)
             client.close()
             streaming.set()
 

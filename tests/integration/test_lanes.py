@@ -20,7 +20,7 @@ from schemas.blocks import RawBlock
 from schemas.errors import ConfigError, PermanentError, TransientError
 from schemas.ticket_reader import UNREADABLE
 from tests.services import KafkaService
-from tests.services_clients import make_topic
+from tests.services_clients import make_topic, send_all
 
 PARTITIONS = 4
 WAIT_S_MAX = 30.0
@@ -39,16 +39,20 @@ class Topics:
         self.producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
 
     def send(self, topic: str, count: int, *, first: int = 0, at_ms: int = 1_000) -> None:
-        for number in range(first, first + count):
-            self.producer.produce(
-                topic,
-                value=b"%d" % number,
-                key=b"k%d" % number,
-                partition=number % PARTITIONS,
-                timestamp=at_ms,
-                headers=[("n", b"%d" % number)],
-            )
-        assert self.producer.flush(WAIT_S_MAX) == 0
+        send_all(
+            self.producer,
+            [
+                {
+                    "topic": topic,
+                    "value": b"%d" % number,
+                    "key": b"k%d" % number,
+                    "partition": number % PARTITIONS,
+                    "timestamp": at_ms,
+                    "headers": [("n", b"%d" % number)],
+                }
+                for number in range(first, first + count)
+            ],
+        )
 
 
 @pytest.fixture
@@ -174,15 +178,15 @@ def test_a_resumed_lane_goes_on_at_its_offsets_and_reads_tables_again(
 
 
 def test_keys_headers_and_timestamps_arrive_as_sent(topics: Topics, closing: ExitStack) -> None:
-    topics.producer.produce(
-        topics.stream,
-        value=None,
-        key=None,
-        partition=0,
-        timestamp=123_456,
-        headers=[("a", b"\xff\x00"), ("a", None), ("empty", b"")],
-    )
-    topics.producer.flush(WAIT_S_MAX)
+    message = {
+        "topic": topics.stream,
+        "value": None,
+        "key": None,
+        "partition": 0,
+        "timestamp": 123_456,
+        "headers": [("a", b"\xff\x00"), ("a", None), ("empty", b"")],
+    }
+    send_all(topics.producer, [message])
 
     [block] = read(open_lane(closing, source(topics), 0), 1)
 
@@ -243,8 +247,7 @@ def test_new_partitions_are_adopted_while_running(real_topics: Topics, closing: 
     producer = Producer(
         {"bootstrap.servers": topics.servers, "topic.metadata.refresh.interval.ms": 500}
     )
-    producer.produce(topics.stream, value=b"99", partition=PARTITIONS + 1)
-    assert producer.flush(WAIT_S_MAX) == 0
+    send_all(producer, [{"topic": topics.stream, "value": b"99", "partition": PARTITIONS + 1}])
 
     blocks = read(part, 1)
 
@@ -258,8 +261,7 @@ def test_topics_that_grow_one_by_one_stop_no_lane(real_topics: Topics, closing: 
     admin = AdminClient({"bootstrap.servers": topics.servers})
     grow(admin, topics.stream, PARTITIONS + 2)
     producer = Producer({"bootstrap.servers": topics.servers})
-    producer.produce(topics.stream, value=b"98", partition=PARTITIONS + 1)
-    assert producer.flush(WAIT_S_MAX) == 0
+    send_all(producer, [{"topic": topics.stream, "value": b"98", "partition": PARTITIONS + 1}])
     deadline_s = time.monotonic() + WAIT_S_MAX
     while part._scout.uneven_looks < 2:
         assert time.monotonic() < deadline_s

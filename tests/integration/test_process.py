@@ -212,6 +212,56 @@ def test_the_saving_of_a_candidate_is_its_documented_sum(empty: Client) -> None:
     )
 
 
+def way(*told: tuple[int, str]) -> list[tuple[int, str]]:
+    """A journey that goes as it is meant to, a second each, until it is scheduled; then these acts,
+    each so many seconds after the one before."""
+    first = ("request.created", "request.accepted", "journey.created")
+    then = ("preference_checked", "channel_selected", "rendered", "scheduled")
+    acts = [*first, *(f"orchestration.{word}" for word in then)]
+    found = [(NOW_MS - DAY_MS + 1_000 * place, act) for place, act in enumerate(acts)]
+    for after_s, act in told:
+        found.append((found[-1][0] + 1_000 * after_s, f"delivery.{act}"))
+    return found
+
+
+RANKED: Log = {
+    "jrn-queued-long": way((1, "queued"), (3_600, "attempted"), (1, "sent"), (1, "delivered")),
+    "jrn-deferred-01": way(
+        *((1, "queued"), (1, "attempted"), (1, "deferred"), (3_600, "attempted")),
+        *((1, "sent"), (1, "delivered")),
+    ),
+    "jrn-scheduled-1": way((7_200, "queued"), (1, "attempted"), (1, "sent"), (1, "delivered")),
+    "jrn-failed-0001": way((1, "queued"), (1, "attempted"), (1, "failed")),
+}
+
+
+def test_candidates_are_ranked_as_they_are_by_hand(empty: Client) -> None:
+    """Worked out on paper: step, volume, seconds after it, exceptions, score, saving in cents."""
+    write_log(empty, RANKED)
+    by_hand = [
+        ("delivery.deferred", 1, 3_600, 1, 1.0, 0.6 * (0.2 + 60)),
+        ("orchestration.scheduled", 4, 7_203, 1, 0.500208333, 0.7 * (0.400166667 + 60)),
+        ("delivery.queued", 4, 3_603, 1, 0.250208333, 0.8 * (0.200166667 + 60)),
+        ("delivery.attempted", 5, 5, 1, 0.000277778, 0.5 * (0.000277778 + 60)),
+        ("delivery.failed", 1, 0, 0, 0.0, 0.7 * 300),
+        ("journey.created", 4, 4, 0, 0.0, 0.5 * 0.000222222),
+        ("orchestration.channel_selected", 4, 4, 0, 0.0, 0.5 * 0.000222222),
+        ("orchestration.preference_checked", 4, 4, 0, 0.0, 0.5 * 0.000222222),
+        ("request.accepted", 4, 4, 0, 0.0, 0.5 * 0.000222222),
+        ("request.created", 4, 4, 0, 0.0, 0.5 * 0.000222222),
+        ("delivery.sent", 3, 3, 0, 0.0, 0.2 * 0.000166667),
+    ]
+
+    lines = ask(empty, "candidates")
+
+    assert [line[0] for line in by_hand] == [line["act"] for line in lines]
+    for (_, volume, after_s, exceptions, score, saving), line in zip(by_hand, lines, strict=True):
+        assert (volume, exceptions) == (line["volume"], line["exceptions"])
+        assert pytest.approx(after_s / 3_600 / volume) == line["mean_wait_h"]
+        assert pytest.approx(score, abs=1e-9) == line["score"]
+        assert pytest.approx(saving, abs=1e-8) == line["saving_minor"]
+
+
 def test_a_campaign_a_span_and_a_role_narrow_what_is_seen(empty: Client) -> None:
     write_log(empty, SMALL, campaigns=("spring", "x'; DROP TABLE journeys; --"))
 

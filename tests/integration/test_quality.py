@@ -79,8 +79,10 @@ def test_seen_edges_count_each_accepted_event(case: tuple[Client, StrictRun]) ->
 
     accepted = sum(message.event is not None for _, _, message in run.messages())
     assert accepted == sum(n for first, _, _, n in found if first.startswith("source:"))
-    [observed] = [one for one in export(found, END_MS) if "run" in one]
-    assert {name for name, _, _ in run.messages()} == {one["name"] for one in observed["outputs"]}
+    observed, check = (one for one in export(found, END_MS) if "run" in one)
+    topics = {name for name, _, _ in run.messages()}
+    assert topics == {one["name"] for one in observed["outputs"]}
+    assert topics == {one["name"] for one in check["inputs"]}
 
 
 def test_lines_are_printed_for_programs(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC
-from math import isclose
 from random import Random
-from statistics import median_low
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,69 +17,30 @@ from connectors.clickhouse.writer import TableWriter
 from flows.ingest import make_checker, make_gate, read_policy
 from flows.journey.make import make_step
 from flows.places import MIGRATIONS
-from flows.query.ask import answer
 from flows.query.compile import Question, compile_question
-from flows.simulate.events import Event
 from flows.simulate.world import World
 from schemas.errors import ConfigError
 from schemas.metrics import load_catalog
+from tests.metrics_truth import (
+    ALL_TIME,
+    DAY_MS,
+    PAYMENT,
+    Told,
+    alike,
+    ask,
+    compare,
+    currency_of,
+    hour_of,
+    of_journeys,
+    stories_of,
+)
 from tests.services import ClickHouseService
 from tests.unit.flows.memory_run import LANES, MemoryRun
 
 pytestmark = pytest.mark.clickhouse
 
 SEEDS = range(10)
-COSTS = {"email": 0.5, "sms": 4.5, "push": 0.25}
 END_MS = 1_800_000_000_000
-ALL_TIME = {"since_s": 0, "until_s": 2_000_000_000}
-DAY_MS = 86_400_000
-
-
-class Told(NamedTuple):
-    """One journey as it truly went: its events in order of time."""
-
-    events: list[Event]
-
-    def has(self, word: str, *, machine: bool | None = None) -> bool:
-        return bool(self.times(word, machine=machine))
-
-    def times(self, word: str, *, machine: bool | None = None) -> list[int]:
-        return [
-            event.time_ms
-            for event in self.events
-            if event.label.type == f"ntf.{word}.v1"
-            and (machine is None or event.body.get("machine", False) is machine)
-        ]
-
-    def money(self, word: str, currency: str) -> int:
-        return sum(
-            int(event.body["amount_minor"])
-            for event in self.events
-            if event.label.type == f"ntf.{word}.v1" and event.body["currency"] == currency
-        )
-
-    @property
-    def channel(self) -> str:
-        channels = [event.body["channel"] for event in self.events if event.body.get("channel")]
-        return str(channels[-1]) if channels else ""
-
-    @property
-    def campaign(self) -> str:
-        return str(self.events[0].body["campaign"])
-
-    def within(self, base: str, other: str, span_ms: int) -> bool:
-        first = self.times(base)[0]
-        machine = False if other == "engagement.opened" else None
-        return any(first <= at <= first + span_ms for at in self.times(other, machine=machine))
-
-
-def truth_of(run: MemoryRun) -> list[Told]:
-    found: dict[str, list[Event]] = defaultdict(list)
-    for message, _, _ in run.sent:
-        event = message.event
-        if event is not None and event.subject and not event.label.type.startswith("ntf.profile."):
-            found[event.journey].append(event)
-    return [Told(sorted(some, key=lambda event: event.time_ms)) for some in found.values()]
 
 
 def write_world(client: Client, run: MemoryRun, seed: int) -> None:
@@ -110,10 +69,7 @@ class Case(NamedTuple):
     currency: str
 
     def ask(self, *metrics: str, **more: Any) -> list[dict[str, Any]]:
-        asked = {**ALL_TIME, "currency": self.currency, "costs": COSTS, **more}
-        query = compile_question(load_catalog(), Question(metrics, **asked))
-        names = (*query.keys, *query.metrics)
-        return [dict(zip(names, line, strict=True)) for line in answer(self.client, query)]
+        return ask(self.client, self.currency, *metrics, **more)
 
 
 @pytest.fixture(scope="module", params=SEEDS)
@@ -124,92 +80,18 @@ def case(request: pytest.FixtureRequest, clickhouse_service: ClickHouseService) 
     client = connect(address, create_database=True)
     apply_migrations(client, read_migrations(MIGRATIONS))
     write_world(client, run, seed)
-    paid = [
-        event.body["currency"]
-        for story in truth_of(run)
-        for event in story.events
-        if "payment_received" in event.label.type
-    ]
-    yield Case(client, truth_of(run), run, max(paid, key=paid.count) if paid else "EUR")
+    stories = stories_of(run.truth)
+    yield Case(client, stories, run, currency_of(stories))
     client.command("DROP DATABASE {name:Identifier} SYNC", parameters={"name": address.database})
     client.close()
 
 
-def has(word: str, *, machine: bool | None = None) -> Callable[[Told], bool]:
-    return lambda story: story.has(word, machine=machine)
+def test_every_metric_of_the_catalog_equals_the_truth(case: Case) -> None:
+    compared = compare(case.client, case.run.truth)
 
-
-CONVERTED = ("outcome.registered", "outcome.payment_received", "outcome.converted")
-COUNTS: Mapping[str, Callable[[Told], bool]] = {
-    "journeys": lambda _: True,
-    "sent": has("delivery.sent"),
-    "delivered": has("delivery.delivered"),
-    "bounced": has("delivery.bounced"),
-    "suppressed": has("orchestration.suppressed"),
-    "opened": has("engagement.opened", machine=False),
-    "opened_by_machine": has("engagement.opened", machine=True),
-    "clicked": has("engagement.clicked", machine=False),
-    "converted": lambda story: any(story.has(word) for word in CONVERTED),
-    "unsubscribed": has("engagement.unsubscribed"),
-    "complained": has("engagement.complained"),
-}
-RATIOS = {
-    "delivery_rate": ("delivered", "sent"),
-    "bounce_rate": ("bounced", "sent"),
-    "open_rate": ("opened", "delivered"),
-    "click_rate": ("clicked", "delivered"),
-    "click_to_open": ("clicked", "opened"),
-    "conversion_rate": ("converted", "delivered"),
-    "unsubscribe_rate": ("unsubscribed", "delivered"),
-    "complaint_rate": ("complained", "delivered"),
-}
-
-
-def truth(stories: list[Told], currency: str) -> dict[str, float | None]:
-    """Every metric of journeys, in plain arithmetic."""
-    found: dict[str, float | None] = {
-        name: sum(test(story) for story in stories) for name, test in COUNTS.items()
-    }
-    counts = dict(found)
-
-    def share(above: float | None, below: float | None) -> float | None:
-        return above / below if below and above is not None else None
-
-    found |= {name: share(counts[a], counts[b]) for name, (a, b) in RATIOS.items()}
-    paid = sum(story.money("outcome.payment_received", currency) for story in stories)
-    back = sum(story.money("outcome.refunded", currency) for story in stories)
-    sends = [(len(story.times("delivery.sent")), story.channel) for story in stories]
-    found["messages"] = sum(n for n, _ in sends)
-    revenue, cost = paid - back, sum(n * COSTS.get(channel, 0.0) for n, channel in sends)
-    found |= {"revenue": revenue, "cost": cost, "profit": revenue - cost}
-    found["revenue_per_1k"] = share(revenue * 1_000, counts["sent"])
-    found["cost_per_conversion"] = share(cost, counts["converted"])
-    found["roi"] = share(revenue - cost, cost)
-    reached = [story for story in stories if story.has("delivery.delivered")]
-    for name, other, span in (
-        ("open_within_1d", "engagement.opened", DAY_MS),
-        ("paid_within_7d", "outcome.payment_received", 7 * DAY_MS),
-    ):
-        hits = sum(story.within("delivery.delivered", other, span) for story in reached)
-        found[name] = share(hits, len(reached))
-    return found
-
-
-def alike(found: float | None, wanted: float | None) -> bool:
-    if found is None or wanted is None or found != found:  # noqa: PLR0124 - not a number
-        return (found is None or found != found) and wanted is None  # noqa: PLR0124 - the same
-    return isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9)
-
-
-def test_every_metric_of_journeys_equals_the_truth(case: Case) -> None:
-    wanted = truth(case.stories, case.currency)
-    [found] = case.ask(*wanted)
-
-    assert {} == {
-        name: (found[name], value)
-        for name, value in wanted.items()
-        if not alike(found[name], value)
-    }
+    assert [] == compared.differing
+    assert set(load_catalog().by_name) == compared.metrics
+    assert compared.values > 100
 
 
 def test_metrics_by_campaign_are_those_of_each_campaign(case: Case) -> None:
@@ -222,7 +104,7 @@ def test_metrics_by_campaign_are_those_of_each_campaign(case: Case) -> None:
 
     assert set(by_campaign) == set(found)
     for campaign, stories in by_campaign.items():
-        wanted = truth(stories, case.currency)
+        wanted = of_journeys(stories, case.currency)
         assert all(alike(found[campaign][name], wanted[name]) for name in names)
         [alone] = case.ask(*names, where={"campaign": campaign})
         assert all(alike(alone[name], found[campaign][name]) for name in names)
@@ -231,7 +113,7 @@ def test_metrics_by_campaign_are_those_of_each_campaign(case: Case) -> None:
 def test_a_day_counts_the_journeys_that_started_in_it(case: Case) -> None:
     days: dict[int, int] = defaultdict(int)
     for story in case.stories:
-        days[story.events[0].time_ms // DAY_MS] += 1
+        days[story.events[0].at // DAY_MS] += 1
 
     lines = case.ask("journeys", grain="day")
 
@@ -243,38 +125,12 @@ def test_a_day_counts_the_journeys_that_started_in_it(case: Case) -> None:
     assert days[first] == line["journeys"]
 
 
-def test_running_sums_add_up_hour_by_hour(case: Case) -> None:
-    hours: dict[int, list[Told]] = defaultdict(list)
-    for story in case.stories:
-        hours[story.events[0].time_ms // 3_600_000].append(story)
-    so_far, wanted = 0.0, {}
-    for hour in sorted(hours):
-        values = truth(hours[hour], case.currency)
-        so_far += values["revenue"] or 0
-        wanted[hour] = so_far
+def test_running_sums_reach_back_before_the_time_that_is_asked_for(case: Case) -> None:
+    lines = case.ask("revenue_so_far", grain="hour")
 
-    lines = case.ask("revenue_so_far", "sent_7d", grain="hour")
+    cut = case.ask("revenue_so_far", grain="hour", since_s=hour_of(lines[-1]) * 3_600)
 
-    found = {int(line["t"].replace(tzinfo=UTC).timestamp()) // 3_600: line for line in lines}
-    assert wanted == {hour: line["revenue_so_far"] for hour, line in found.items()}
-    last = max(found)
-    recent = [story for hour, part in hours.items() if hour > last - 168 for story in part]
-    assert truth(recent, case.currency)["sent"] == found[last]["sent_7d"]
-    cut = case.ask("revenue_so_far", grain="hour", since_s=last * 3_600)
-    assert [wanted[last]] == [line["revenue_so_far"] for line in cut]
-
-
-def test_time_to_engage_is_that_of_people(case: Case) -> None:
-    waits = [
-        (story.times("engagement.opened", machine=False)[0] - story.times("delivery.delivered")[0])
-        / 1_000
-        for story in case.stories
-        if story.has("engagement.opened", machine=False) and story.has("delivery.delivered")
-    ]
-    [line] = case.ask("time_to_engage_p50", "time_to_engage_p95")
-
-    assert median_low(waits) <= line["time_to_engage_p50"] <= sorted(waits)[len(waits) // 2]
-    assert sum(wait <= line["time_to_engage_p95"] for wait in waits) >= 0.95 * len(waits)
+    assert lines[-1:] == cut
 
 
 def test_events_are_counted_when_they_happened(case: Case) -> None:
@@ -286,7 +142,7 @@ def test_events_are_counted_when_they_happened(case: Case) -> None:
     paid = sum(
         event.body["amount_minor"]
         for event in events
-        if "payment_received" in event.label.type and event.body["currency"] == case.currency
+        if PAYMENT in event.label.type and event.body["currency"] == case.currency
     )
 
     assert by_type == found

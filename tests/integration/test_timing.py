@@ -74,9 +74,10 @@ def test_kills_repeat_decisions_and_models_word_for_word(rig: TimingRig) -> None
         rig.ingest.start()
         assert streaming.wait(120)
         rig.ingest.kill()
-        # Killed among the inserts that end an epoch: its decisions are out, and it is repeated.
-        for passage in (12, 5, 3, 7):
-            rig.ingest.environment["AIRSIDE_CRASH_AT"] = f"before_insert:{passage}"
+        # Killed while an epoch's state is saved: its decisions are out, and it is repeated. Or
+        # while rows are on their way behind the flow: the next start has to bring them.
+        for point in ("in_snapshot:9", "before_insert:5", "in_snapshot:7", "after_insert:3"):
+            rig.ingest.environment["AIRSIDE_CRASH_AT"] = point
             assert -9 == rig.ingest.run_to_the_end()
         del rig.ingest.environment["AIRSIDE_CRASH_AT"]
         rig.ingest.start()

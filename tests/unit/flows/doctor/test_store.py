@@ -16,12 +16,17 @@ import pytest
 from bytewax.recovery import init_db_dir
 
 from connectors.kafka.survey import Cluster, Place, Span, TopicFacts
+from connectors.recovery import StateKey, Store
+from flows.catalog import FLOWS
 from flows.doctor.check_kafka import KafkaFacts
-from flows.doctor.check_store import NAMES, NULL_ROWS_MAX, Shape, check_store
+from flows.doctor.check_store import NAMES, NULL_ROWS_MAX, Shape, check_states, check_store
 from flows.doctor.finding import Finding, State
 from flows.ingest import STEP_IDS
+from flows.journey.make import JOURNEY_STEP
+from flows.timing.upgrade import READABLE
 from schemas.errors import TransientError
 from tests.messages import settings
+from tests.saved_timing import timing_state
 
 MANIFEST = "manifest.json"
 TOPIC = "ntf.requests.v1"
@@ -53,6 +58,10 @@ GOOD = kafka((0, 100), (20, 120))
 
 def lane_state(number: int, at: int, version: int = 1) -> bytes:
     return pickle.dumps({"version": version, "next": {(TOPIC, number): at}})
+
+
+def rows_state(version: int = 1) -> bytes:
+    return pickle.dumps(msgspec.msgpack.encode({"version": version, "rows": {}}))
 
 
 def gate_state(version: int = 1) -> bytes:
@@ -231,6 +240,8 @@ def test_a_store_in_use_is_a_warning_and_its_lock_is_left(tmp_path: Path, place:
         ("pass_gate", gate_state(7), "pass_gate 000: version 7"),
         ("pass_gate", pickle.dumps(b"\xc1"), "pass_gate 000: no state"),
         ("pass_gate", pickle.dumps(5), "pass_gate 000: no state"),
+        ("write_rows", rows_state(9), "write_rows 000: version 9, expected 1"),
+        ("write_rows", pickle.dumps(b"\xc1"), "write_rows 000: no rows with a version"),
         ("roll_up", pickle.dumps(5), "steps that this release does not have: roll_up"),
     ],
 )
@@ -242,6 +253,51 @@ def test_states_that_this_release_cannot_use_fail(
 
     assert State.FAIL is found.state
     assert word in found.found
+
+
+def journey_state(version: int = 1, *, alone: bool = False) -> bytes:
+    state = msgspec.msgpack.encode({"version": version, "book": {}})
+    return pickle.dumps(msgspec.msgpack.encode((b"reader", state)) if alone else state)
+
+
+@pytest.mark.parametrize("flow", ["all", "journey"])
+def test_states_of_journeys_are_read_in_both_flows_that_keep_them(flow: str) -> None:
+    """A flow of its own keeps them behind the state of its reader."""
+    alone = flow == "journey"
+    shape = Shape(flow, 2, FLOWS[flow].step_ids)
+
+    def verdict(state: bytes) -> Finding:
+        states: dict[StateKey, bytes | None] = {(f"{flow}.{JOURNEY_STEP}", "000"): state}
+        return check_states({"cell": Store((), (), 0, 1, states, 0, 0)}, shape)
+
+    assert State.OK is verdict(journey_state(alone=alone)).state
+    newer = verdict(journey_state(7, alone=alone))
+    assert "follow_journeys 000: version 7, expected 1" in newer.found
+    assert "no state with a version" in verdict(journey_state(alone=not alone)).found
+
+
+def states_of_timing(flow: str, state: bytes) -> Finding:
+    steps = FLOWS[flow].step_ids
+    saved = {(f"{flow}.decide_times", "000"): state, (f"{flow}.write_rows", "000"): rows_state()}
+    store = Store((), (), 0, 9, saved, 0, 0)
+    return check_states({"cell-0-of-1": store}, Shape(flow, 2, steps))
+
+
+@pytest.mark.parametrize("flow", ["all", "timing"])
+def test_states_of_delivery_times_are_read_in_both_flows(flow: str) -> None:
+    def saved(state: bytes) -> bytes:
+        return pickle.dumps(state if flow == "all" else msgspec.msgpack.encode((b"", state)))
+
+    newer = msgspec.msgpack.encode({"version": max(READABLE) + 1, "lane": 0})
+    good = [states_of_timing(flow, saved(timing_state(version))) for version in READABLE]
+    bad = [states_of_timing(flow, saved(state)) for state in (newer, b"\xc1")]
+    bad.append(states_of_timing(flow, pickle.dumps(5)))
+
+    assert {"2 states, all of versions that this release reads"} == {one.found for one in good}
+    assert [State.FAIL] * 3 == [one.state for one in bad]
+    assert f"decide_times 000: version {max(READABLE) + 1}, expected" in bad[0].found
+    assert "decide_times 000: no state with a version" == bad[1].found == bad[2].found
+    assert "run the release that wrote them" in bad[0].do
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ _INPUT_FIELD: Final = {
         }
     },
 }
-_DATASET: Final = {
+_DATASET: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["namespace", "name"],
     "properties": {
@@ -62,6 +62,18 @@ _DATASET: Final = {
                         },
                     }
                 ),
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+_CHECKED: Final = {
+    **_DATASET,
+    "properties": {
+        **_DATASET["properties"],
+        "inputFacets": {
+            **_FACETS,
+            "properties": {
                 "dataQualityAssertions": _facet(
                     assertions={
                         "type": "array",
@@ -75,8 +87,9 @@ _DATASET: Final = {
             },
         },
     },
-    "additionalProperties": False,
 }
+"""An input: the facet of assertions is one of datasets that were read, and of no others."""
+
 _JOB: Final = {
     "type": "object",
     "required": ["namespace", "name"],
@@ -88,6 +101,7 @@ _BASE: Final = {
     "schemaURL": _URI,
 }
 _SETS: Final = {"type": "array", "items": _DATASET}
+_INPUTS: Final = {"type": "array", "items": _CHECKED}
 _RUN: Final = {
     "type": "object",
     "required": ["runId"],
@@ -114,10 +128,10 @@ EVENT: Final = {
             eventType={"enum": _KINDS},
             run=_RUN,
             job=_JOB,
-            inputs=_SETS,
+            inputs=_INPUTS,
             outputs=_SETS,
         ),
-        _event(["job"], job=_JOB, inputs=_SETS, outputs=_SETS),
+        _event(["job"], job=_JOB, inputs=_INPUTS, outputs=_SETS),
         _event(["dataset"], dataset=_DATASET),
     ]
 }

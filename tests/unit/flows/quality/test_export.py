@@ -51,14 +51,25 @@ def test_each_topic_is_a_dataset_with_its_classes_as_tags() -> None:
 
 
 def test_an_undeclared_edge_is_a_failed_assertion_of_the_run() -> None:
-    [run] = [one for one in export(OBSERVED, AT_MS) if "run" in one]
-    [output] = run["outputs"]
-    checks = output["facets"]["dataQualityAssertions"]["assertions"]
+    run, check = (one for one in export(OBSERVED, AT_MS) if "run" in one)
+    [topic] = check["inputs"]
+    checks = topic["inputFacets"]["dataQualityAssertions"]["assertions"]
 
     assert ["declared: source:/unheard/of to topic:ntf.requests.v1"] == [
         check["assertion"] for check in checks if not check["success"]
     ]
     assert ["source:/game/signup", "source:/unheard/of"] == [one["name"] for one in run["inputs"]]
+    assert ["ntf.requests.v1"] == [one["name"] for one in run["outputs"]] == [topic["name"]]
+    assert run["run"] != check["run"]
+
+
+def test_assertions_of_what_was_written_have_not_the_published_shape() -> None:
+    """The facet is of inputs: readers of lineage do not look for it anywhere else."""
+    check = export(OBSERVED, AT_MS)[-1]
+    assert CHECK.is_valid(check)
+    check["outputs"] = check.pop("inputs")
+
+    assert not CHECK.is_valid(check)
 
 
 def test_without_anything_seen_there_is_no_run() -> None:

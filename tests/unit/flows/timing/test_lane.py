@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from flows.places import POLICY
 from flows.steps.accept import notices_of
@@ -415,6 +416,41 @@ def test_the_past_counts_for_half_when_responses_stop_being_what_was_expected() 
 
     assert kept
     assert {0.5} == set(kept)
+
+
+def test_people_who_stop_responding_make_the_model_forget_and_the_alarm_is_counted() -> None:
+    """From messages to the model: requests, sendings, and then no answers any more."""
+    post = Post(holdout_share=0, window_s=3_600, cap_a_day=1)
+    people = [person(n) for n in range(1, 101)]
+    post.take(*(home(subject, n) for n, subject in enumerate(people, 1)))
+    kept: list[float] = []
+    post.lane.learners = {MODEL: _Told(post.lane.learners[MODEL], kept)}
+    name = {"lane": str(post.lane.number)}
+    before = REGISTRY.get_sample_value("airside_timing_drifts_total", name) or 0.0
+    alarms = []
+    for turn in range(13):
+        ids = range(turn * 1_000 + 1, turn * 1_000 + 101)
+        at_ms = NOW_MS + turn * 10 * 24 * HOUR_MS
+        asked = [request(n, at_ms=at_ms, subject=who) for n, who in zip(ids, people, strict=True)]
+        times = sorted(
+            (send_at(one), int(one["journey_id"][4:]), one["subject"]) for one in post.ask(*asked)
+        )
+        post.take(*(sent(n, at_ms=when, subject=who) for when, n, who in times))
+        if turn < 8:
+            answers = [reacted(n, at_ms=when + 1, subject=who) for when, n, who in times]
+            post.take(*answers)
+        alarms.append(post.lane.calibration.alarms)
+
+    assert {0.5} == set(kept)
+    assert alarms[-1] > alarms[7]
+    counted = REGISTRY.get_sample_value("airside_timing_drifts_total", name) or 0.0
+    assert len(kept) == counted - before
+    for kind in ("log_loss", "calibration", "auc"):
+        for when in ("decision", "learning"):
+            labels = {**name, "expected_at": when}
+            value = REGISTRY.get_sample_value(f"airside_timing_{kind}_ratio", labels)
+            assert value is not None
+            assert value > 0
 
 
 class _Told:

@@ -1,0 +1,311 @@
+"""Write rows behind the flow: an epoch ends without a wait for ClickHouse.
+
+Rows that ClickHouse has not confirmed when an epoch ends are saved with the epoch, and written
+while the next one runs. A start that finds such rows writes them first. So nothing is lost, and
+what was written already is written again and replaces itself, as after any crash.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+import pyarrow as pa
+import structlog
+from bytewax.outputs import StatefulSinkPartition
+
+from connectors.clickhouse.tables import TABLES
+from connectors.clickhouse.writer import TableWriter, last_are_fates, to_batch
+from connectors.lane_sink import LaneSink
+from connectors.tell import tells
+from schemas.blocks import Rows
+from schemas.errors import PermanentError
+
+_log = structlog.get_logger(__name__)
+
+STATE_VERSION: Final = 1
+
+AHEAD_MAX: Final = 3
+"""Times `rows_max` rows of a table that may be on their way before the flow waits for them."""
+
+_CLOSE_S_MAX: Final = 30.0
+
+
+class Courier(Protocol):
+    """Who carries out what is handed over, one thing after the other."""
+
+    def submit(self, act: Callable[[], None]) -> Future[None]:
+        """Take something over; the answer tells when it is done, or why it failed."""
+        ...
+
+
+class ThreadCourier:
+    """A courier with a thread of its own, which keeps no process from ending."""
+
+    def __init__(self) -> None:
+        self._acts: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]]
+        self._acts = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="write-behind", daemon=True).start()
+
+    def submit(self, act: Callable[[], None]) -> Future[None]:
+        """Take something over."""
+        told: Future[None] = Future()
+        self._acts.put((act, told))
+        return told
+
+    def _run(self) -> None:
+        while True:
+            act, told = self._acts.get()
+            try:
+                act()
+            except BaseException as err:  # noqa: BLE001 - who waits for the answer raises it
+                told.set_exception(err)
+            else:
+                told.set_result(None)
+
+
+Parts = list[tuple[int, pa.RecordBatch]]
+"""Rows of one table, by lane."""
+
+
+class _Send(NamedTuple):
+    """Rows on their way to a table, and in which epoch they set out."""
+
+    epoch: int
+    table: str
+    parts: Parts
+    told: Future[None]
+
+
+class BehindWriter:
+    """Hands rows to a courier, and knows which of them ClickHouse has confirmed.
+
+    State: rows that are not confirmed: of the running epoch and the one before it, at most about
+    `AHEAD_MAX` times `rows_max` a table and what a block adds.
+    Errors: those of the writer, at the next call.
+    """
+
+    def __init__(self, writer: TableWriter, courier: Courier, *, rows_max: int) -> None:
+        self._writer = writer
+        self._courier = courier
+        self._rows_max = rows_max
+        self._epoch = 0
+        self._gathered: dict[str, Parts] = {}
+        self._sends: list[_Send] = []
+
+    def add(self, lane: int, table: str, batch: pa.RecordBatch) -> None:
+        """Take rows; hands the table's over when there are enough."""
+        parts = self._gathered.setdefault(table, [])
+        parts.append((lane, batch))
+        if _rows(parts) < self._rows_max:
+            return
+        self._hand_over(table)
+        while self._on_their_way(table) > AHEAD_MAX * self._rows_max:
+            self._sends[0].told.result()
+            self._settle()
+
+    def end_epoch(self) -> None:
+        """Hand everything over; returns when all of the epochs before this one is confirmed."""
+        if self._gathered:
+            for table in last_are_fates(self._gathered):
+                self._hand_over(table)
+            self._sends.append(_Send(self._epoch, "", [], self._courier.submit(self._writer.end)))
+            self._epoch += 1
+        while self._sends and self._sends[0].epoch < self._epoch - 1:
+            self._sends[0].told.result()
+            self._settle()
+        self._settle()
+
+    def finish(self) -> None:
+        """Hand everything over; returns when all is confirmed."""
+        self.end_epoch()
+        while self._sends:
+            self._sends[0].told.result()
+            self._settle()
+
+    def leave(self, seconds_max: float) -> int:
+        """Wait for what is on its way, but not for ever and whatever comes; gives what is left."""
+        wait([send.told for send in self._sends], seconds_max)
+        return sum(_rows(send.parts) for send in self._sends if not _confirmed(send))
+
+    def unconfirmed(self, lane: int) -> bytes | None:
+        """A lane's rows that are not confirmed, as bytes with a version; None for none."""
+        tables: dict[str, list[pa.RecordBatch]] = {}
+        waiting = [(send.table, send.parts) for send in self._sends if not _confirmed(send)]
+        for table, parts in [*waiting, *self._gathered.items()]:
+            own = [batch for number, batch in parts if number == lane]
+            if own:
+                tables.setdefault(table, []).extend(own)
+        if not tables:
+            return None
+        rows = {table: _to_bytes(batches) for table, batches in tables.items()}
+        return msgspec.msgpack.encode({"version": STATE_VERSION, "rows": rows})
+
+    def take_up(self, lane: int, state: bytes) -> None:
+        """Hand over what `unconfirmed` gave in an earlier run.
+
+        Errors: PermanentError for a version or a table that this release does not know.
+        """
+        for table, batches in read_unconfirmed(state).items():
+            for batch in batches:
+                self._gathered.setdefault(table, []).append((lane, batch))
+        for table in last_are_fates(self._gathered):
+            self._hand_over(table)
+
+    def _hand_over(self, table: str) -> None:
+        parts = self._gathered.pop(table)
+        batches = [batch for _, batch in parts]
+        told = self._courier.submit(lambda: self._writer.send(table, batches))
+        self._sends.append(_Send(self._epoch, table, parts, told))
+
+    def _settle(self) -> None:
+        """Forget what is confirmed; raises the error of what failed."""
+        while self._sends and self._sends[0].told.done():
+            self._sends[0].told.result()
+            del self._sends[0]
+
+    def _on_their_way(self, table: str) -> int:
+        return sum(_rows(send.parts) for send in self._sends if send.table == table)
+
+
+class BehindSink(LaneSink[list[Rows]]):
+    """A Bytewax sink of `(lane, rows)` that does not make the flow wait for ClickHouse.
+
+    The parts of one worker thread share a writer, so an epoch costs one insert a table and not
+    one a lane: when the first part is asked for its snapshot, all parts have their rows.
+    `stop` tells that the flow is to end: its last epoch is confirmed before it is over.
+    Delivery: at least once; see `connectors.clickhouse.writer`. A row is in its table, or saved
+    with its epoch, before the epoch is durable.
+    """
+
+    def __init__(
+        self,
+        *,
+        lanes: int,
+        own: Sequence[int] | None = None,
+        make_writer: Callable[[], TableWriter],
+        rows_max: int = 5_000,
+        stop: Callable[[], bool] = lambda: False,
+        make_courier: Callable[[], Courier] = ThreadCourier,
+    ) -> None:
+        super().__init__(lanes=lanes, own=own)
+        self.stop = stop
+        self._make_writer = make_writer
+        self._make_courier = make_courier
+        self._rows_max = rows_max
+        self._writers: dict[int, BehindWriter] = {}
+
+    @tells("open_lane")
+    def build_part(self, _step_id: str, for_part: str, resume_state: Any) -> BehindPartition:
+        """Open one lane's part; what it did not get confirmed before is on its way at once."""
+        part = self.open_lane(int(for_part))
+        if resume_state is not None:
+            part.take_up(resume_state)
+        return part
+
+    def open_lane(self, lane: int) -> BehindPartition:
+        """Open one lane's share of the worker's writer."""
+        worker = threading.get_ident()
+        if worker not in self._writers:
+            writer = self._make_writer()
+            self._writers[worker] = BehindWriter(
+                writer, self._make_courier(), rows_max=self._rows_max
+            )
+        return BehindPartition(lane, self._writers[worker], self.stop)
+
+
+class BehindPartition(StatefulSinkPartition[list[Rows], bytes | None]):
+    """One lane's share of a writer. State: its rows that are not confirmed."""
+
+    def __init__(self, lane: int, writer: BehindWriter, stop: Callable[[], bool]) -> None:
+        self._lane = lane
+        self._writer = writer
+        self._stop = stop
+
+    def take_up(self, state: bytes) -> None:
+        """Go on with what an earlier run had not got confirmed."""
+        self._writer.take_up(self._lane, state)
+
+    @tells("write_rows")
+    def write_batch(self, items: list[list[Rows]]) -> None:
+        """Take rows; waits for ClickHouse only where it is far behind."""
+        for parts in items:
+            for rows in parts:
+                batch = to_batch(rows, TABLES[rows.table])
+                self._writer.add(self._lane, rows.table, batch)
+
+    @tells("write_rows")
+    def snapshot(self) -> bytes | None:
+        """End an epoch: what ClickHouse has not confirmed is saved; raises what went wrong."""
+        if self._stop():
+            self._writer.finish()
+        else:
+            self._writer.end_epoch()
+        return self._writer.unconfirmed(self._lane)
+
+    def close(self) -> None:
+        """Give what is left a moment; the next start writes what is not confirmed."""
+        left = self._writer.leave(_CLOSE_S_MAX)
+        if left:
+            _log.warning("rows_left", lane=self._lane, rows=left, doing="saved for the next start")
+
+
+def read_unconfirmed(state: bytes) -> dict[str, list[pa.RecordBatch]]:
+    """The rows of a saved state, by table.
+
+    Errors: PermanentError for what this release did not write.
+    """
+    version = version_of(state)
+    if version != STATE_VERSION:
+        raise _unreadable(f"version {version}")
+    rows: dict[str, bytes] = msgspec.msgpack.decode(state)["rows"]
+    for table in rows:
+        if table not in TABLES:
+            raise _unreadable(f"rows of table {table}")
+    return {table: list(pa.ipc.open_stream(told)) for table, told in rows.items()}
+
+
+def version_of(state: bytes) -> int:
+    """The version of a saved state.
+
+    Errors: PermanentError for bytes without one.
+    """
+    try:
+        return msgspec.msgpack.decode(state, type=_Versioned).version
+    except (msgspec.MsgspecError, TypeError):
+        raise _unreadable("no rows with a version") from None
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+def _unreadable(found: str) -> PermanentError:
+    return PermanentError(
+        do="resume",
+        kind="rows",
+        found=found,
+        expected=f"version {STATE_VERSION}, of tables of this release",
+        hint="run the release that wrote them until it stops by itself, then this one",
+    )
+
+
+def _confirmed(send: _Send) -> bool:
+    return send.told.done() and send.told.exception() is None
+
+
+def _rows(parts: Parts) -> int:
+    return sum(batch.num_rows for _, batch in parts)
+
+
+def _to_bytes(batches: Sequence[pa.RecordBatch]) -> bytes:
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, batches[0].schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+    told: bytes = out.getvalue().to_pybytes()
+    return told

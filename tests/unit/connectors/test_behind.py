@@ -1,0 +1,239 @@
+"""Rows on their way behind the flow: what is saved, what is waited for, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+import pytest
+
+from connectors.clickhouse.behind import (
+    AHEAD_MAX,
+    BehindPartition,
+    BehindSink,
+    ThreadCourier,
+    read_unconfirmed,
+)
+from connectors.clickhouse.writer import TableWriter
+from schemas.blocks import Rows
+from schemas.errors import PermanentError, TransientError
+
+
+class Table:
+    """A ClickHouse that keeps what it is sent, or is away."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+        self.tables: list[str] = []
+        self.away = False
+
+    def insert_arrow(self, name: str, rows: Any) -> None:
+        if self.away:
+            raise ConnectionRefusedError
+        self.tables.append(name)
+        self.runs += rows["run"].to_pylist() if "run" in rows.column_names else []
+
+
+class Held:
+    """A courier that goes when it is told, or when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[[], None], Future[None]]] = []
+
+    def submit(self, act: Callable[[], None]) -> Future[None]:
+        told = _Asked(self)
+        self.waiting.append((act, told))
+        return told
+
+    def go(self) -> None:
+        while self.waiting:
+            act, told = self.waiting.pop(0)
+            try:
+                act()
+            except TransientError as err:
+                told.set_exception(err)
+            else:
+                told.set_result(None)
+
+
+class _Asked(Future[None]):
+    def __init__(self, courier: Held) -> None:
+        super().__init__()
+        self._courier = courier
+
+    def result(self, timeout: float | None = None) -> None:
+        if not self.done():
+            self._courier.go()
+        return super().result(timeout)
+
+
+class World:
+    """A sink of two lanes, whose courier and ClickHouse the test holds."""
+
+    def __init__(self, *, rows_max: int = 1_000, stop: bool = False) -> None:
+        self.table, self.courier = Table(), Held()
+        self.stopped = stop
+        client: Any = self.table
+        self.sink = BehindSink(
+            lanes=2,
+            make_writer=lambda: TableWriter(client, retry_s_max=0.0, sleep=lambda _: None),
+            rows_max=rows_max,
+            stop=lambda: self.stopped,
+            make_courier=lambda: self.courier,
+        )
+
+    def lane(self, number: int = 0, state: bytes | None = None) -> BehindPartition:
+        return self.sink.build_part("write_rows", f"{number:03d}", state)
+
+
+def fates(*runs: int) -> Rows:
+    words = {"topic": "t.v1", "door": "routed", "code": "", "source": "/a"}
+    numbers = {"part": 0, "lane": 0, "n": 1, "ver": 1}
+    columns = {name: [value] * len(runs) for name, value in {**words, **numbers}.items()}
+    return Rows("fates", len(runs), {**columns, "run": list(runs)})
+
+
+def floors(minute: int) -> Rows:
+    return Rows("rollup_floors", 1, {"lane": [0], "floor": [minute], "ver": [minute]})
+
+
+def runs_of(state: bytes | None) -> list[int]:
+    assert state is not None
+    [batches] = read_unconfirmed(state).values()
+    return [run for batch in batches for run in batch["run"].to_pylist()]
+
+
+def test_an_epoch_ends_before_clickhouse_confirmed_and_saves_what_is_left() -> None:
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[fates(1, 2)], [fates(3)]])
+    state = lane.snapshot()
+
+    assert [] == world.table.runs
+    assert [1, 2, 3] == runs_of(state)
+
+
+def test_what_was_confirmed_in_time_is_not_saved() -> None:
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[fates(1)]])
+    lane.snapshot()
+    world.courier.go()
+    lane.write_batch([[fates(2)]])
+
+    assert [2] == runs_of(lane.snapshot())
+    assert [1] == world.table.runs
+
+
+def test_an_epoch_waits_for_the_one_before_it_so_that_no_more_than_two_are_behind() -> None:
+    world = World()
+    lane = world.lane()
+    for run in (1, 2, 3):
+        lane.write_batch([[fates(run)]])
+        state = lane.snapshot()
+
+    assert [1] == world.table.runs[:1]
+    assert 1 not in runs_of(state)
+    assert 3 in {*runs_of(state), *world.table.runs}
+
+
+def test_a_start_writes_what_an_earlier_run_had_not_got_confirmed() -> None:
+    before = World()
+    lane = before.lane(1)
+    lane.write_batch([[fates(1, 2)]])
+    state = lane.snapshot()
+    after = World()
+    after.lane(1, state)
+    after.courier.go()
+
+    assert [1, 2] == after.table.runs
+
+
+def test_a_lane_saves_its_own_rows_and_no_others() -> None:
+    world = World()
+    one, other = world.lane(0), world.lane(1)
+    one.write_batch([[fates(1)]])
+    other.write_batch([[fates(2)]])
+
+    assert ([1], [2]) == (runs_of(one.snapshot()), runs_of(other.snapshot()))
+    world.courier.go()
+    assert ["fates"] == world.table.tables
+    assert [1, 2] == sorted(world.table.runs)
+
+
+def test_the_last_epoch_is_confirmed_before_the_flow_ends() -> None:
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[fates(1)]])
+    lane.snapshot()
+    world.stopped = True
+    lane.write_batch([[fates(2)]])
+
+    assert lane.snapshot() is None
+    assert [1, 2] == world.table.runs
+
+
+def test_a_table_far_behind_makes_the_flow_wait() -> None:
+    world = World(rows_max=2)
+    lane = world.lane()
+    for run in range(2 * AHEAD_MAX + 4):
+        lane.write_batch([[fates(run)]])
+
+    assert world.table.runs
+    assert len(world.courier.waiting) <= AHEAD_MAX
+
+
+def test_a_failed_insert_is_raised_and_its_rows_are_never_taken_for_confirmed() -> None:
+    world = World()
+    lane = world.lane()
+    world.table.away = True
+    lane.write_batch([[fates(1)]])
+    state = lane.snapshot()
+    world.courier.go()
+    lane.write_batch([[fates(2)]])
+
+    with pytest.raises(TransientError, match="nothing is lost"):
+        lane.snapshot()
+    assert [1] == runs_of(state)
+    assert {1, 2} == {*runs_of(lane._writer.unconfirmed(0))}
+
+
+def test_the_books_are_written_last_also_after_a_restart() -> None:
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[fates(1), floors(7)]])
+    state = lane.snapshot()
+    world.courier.go()
+    after = World()
+    after.lane(0, state)
+    after.courier.go()
+
+    assert ["rollup_floors", "fates"] == world.table.tables == after.table.tables
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        (msgspec.msgpack.encode({"version": 2, "rows": {}}), "version 2"),
+        (msgspec.msgpack.encode({"version": 1, "rows": {"gone": b""}}), "rows of table gone"),
+        (b"\xc1", "no rows with a version"),
+    ],
+)
+def test_rows_of_another_release_are_refused_in_words(state: bytes, found: str) -> None:
+    with pytest.raises(PermanentError, match=found):
+        World().lane(0, state)
+
+
+def test_a_thread_carries_out_in_order_and_tells_what_failed() -> None:
+    courier = ThreadCourier()
+    done: list[int] = []
+    told = [courier.submit(lambda n=n: done.append(n)) for n in range(3)]  # type: ignore[misc]
+    failed = courier.submit([].pop)
+    after = courier.submit(lambda: done.append(3))
+
+    assert [None] * 3 == [one.result(10) for one in told]
+    assert isinstance(failed.exception(10), IndexError)
+    after.result(10)
+    assert [0, 1, 2, 3] == done
