@@ -18,7 +18,7 @@ from bytewax.run import cli_main
 from connectors.clickhouse.behind import BehindSink
 from connectors.clickhouse.client import connect
 from connectors.clickhouse.sink import TableSink
-from connectors.clickhouse.writer import TableWriter, warm_up
+from connectors.clickhouse.writer import TableWriter
 from connectors.clock import SystemClock
 from connectors.crash import arm
 from connectors.kafka.lanes import LaneSource
@@ -121,7 +121,6 @@ def make_table_sink(
         )
 
     connect(address).close()
-    warm_up()
     own = process.cell.lanes(settings.lanes)
     if behind:
         return BehindSink(

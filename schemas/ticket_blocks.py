@@ -30,7 +30,7 @@ from schemas.fates import Refusal
 from schemas.hops import HOPS_BYTES_MAX, parse_hops
 from schemas.policy import RANK_OF_A_PERSON
 from schemas.ticket import Header, Label
-from schemas.tickets import NO_LABEL, NO_TIME, Numbers, Tickets
+from schemas.tickets import NO_LABEL, NO_TIME, Numbers, Tickets, columns_at
 
 LAYOUTS_MAX: Final = 16
 """Header layouts of one block that are read by column; what is left is read one by one."""
@@ -63,13 +63,19 @@ class Grouping:
     def take(self, headers: Sequence[Sequence[Header] | None]) -> None:
         """Take all headers of a block."""
         for first in range(0, len(headers), _RUN):
-            rows = headers[first : first + _RUN]
-            by_length: dict[int, list[int]] = {}
-            for place, pairs in enumerate(rows, first):
-                by_length.setdefault(len(pairs) if pairs else 0, []).append(place)
-            self.alone += by_length.pop(0, [])
-            for places in by_length.values():
-                self._take_run(places, [headers[place] for place in places])
+            rows: list[Any] = [*headers[first : first + _RUN]]
+            try:
+                lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+            except TypeError:  # a message without a list of headers
+                rows = [pairs or () for pairs in rows]
+                lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+            for length in np.unique(lengths).tolist():
+                found = np.flatnonzero(lengths == length)
+                places = (found + first).tolist()
+                if not length:
+                    self.alone += places
+                else:
+                    self._take_run(places, columns_at(found.tolist(), len(rows))(rows))
 
     def _take_run(self, places: list[int], rows: list[Any]) -> None:
         """Take messages with equally many headers, which mostly have the same names."""

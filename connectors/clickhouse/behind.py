@@ -19,7 +19,7 @@ import structlog
 from bytewax.outputs import StatefulSinkPartition
 
 from connectors.clickhouse.tables import TABLES
-from connectors.clickhouse.writer import TableWriter, last_are_fates, to_batch
+from connectors.clickhouse.writer import TableWriter, get_ready, last_are_fates, to_batch
 from connectors.lane_sink import LaneSink
 from connectors.tell import tells
 from schemas.blocks import Rows
@@ -198,6 +198,7 @@ class BehindSink(LaneSink[list[Rows]]):
         self._make_courier = make_courier
         self._rows_max = rows_max
         self._writers: dict[int, BehindWriter] = {}
+        get_ready()
 
     @tells("open_lane")
     def build_part(self, _step_id: str, for_part: str, resume_state: Any) -> BehindPartition:

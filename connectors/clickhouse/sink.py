@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bytewax.outputs import StatefulSinkPartition
 
-from connectors.clickhouse.writer import TableWriter
+from connectors.clickhouse.writer import TableWriter, get_ready
 from connectors.lane_sink import LaneSink
 from connectors.tell import tells
 from schemas.blocks import Rows
@@ -29,6 +29,7 @@ class TableSink(LaneSink[list[Rows]]):
         make_writer: Callable[[], TableWriter],
     ) -> None:
         super().__init__(lanes=lanes, own=own)
+        get_ready()
         self._make_writer = make_writer
         self._writers: dict[int, TableWriter] = {}
 

@@ -27,6 +27,15 @@ _log = structlog.get_logger(__name__)
 _PAUSE_S_MAX: Final = 10.0
 
 
+def get_ready() -> None:
+    """Let pyarrow import what it imports at its first use: pandas, for one, a second of CPU.
+
+    To be called at the start; else the first epoch waits for it. Safe to repeat.
+    """
+    rows = pa.table({"key": [""], "ver": [0]})
+    rows.group_by("key", use_threads=False).aggregate([("ver", "last")])
+
+
 class TableWriter:
     """Collects rows for some tables and inserts them when told, or when there are enough.
 
@@ -50,7 +59,6 @@ class TableWriter:
         sleep: Callable[[float], None] = time.sleep,
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        warm_up()
         self._client = client
         self._rows_max = rows_max
         self._retry_s_max = retry_s_max
@@ -135,14 +143,6 @@ class TableWriter:
         if self._stopping_since_s is None:
             return end_s
         return min(end_s, self._stopping_since_s + self._stop_s_max)
-
-
-def warm_up() -> None:
-    """Make the first Arrow array of this process: it loads pandas where that is installed.
-
-    That takes two seconds of computing, which the first block would have to wait for.
-    """
-    pa.array([""])
 
 
 def last_are_fates(names: Iterable[str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from itertools import repeat
+from operator import is_not, methodcaller
+from typing import Any, Final, NamedTuple, Protocol
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -121,11 +123,17 @@ def open_intake(config: dict[str, Any], level: Level) -> Intake:
     return NativeIntake(config)
 
 
-def sort_out(found: Iterable[Any]) -> Messages:
+_error_of: Final = methodcaller("error")
+
+
+def sort_out(found: Sequence[Any]) -> Messages:
     """Part messages from what the client reports in their place."""
+    errors = list(map(_error_of, found))
+    # By identity: the client's errors cannot be compared with None.
+    if not any(map(is_not, errors, repeat(None))):
+        return Messages(list(found), [])
     messages, failures = [], []
-    for message in found:
-        error = message.error()
+    for message, error in zip(found, errors, strict=True):
         if error is None:
             messages.append(message)
         else:

@@ -57,6 +57,12 @@ class ProfileTable:
         """The latest profile of a subject, if one is known."""
         return self._profiles.get(subject)
 
+    def get_all(self, subjects: Sequence[str]) -> list[Profile | None]:
+        """The latest profile of each of these subjects, where one is known."""
+        if not self._profiles:
+            return [None] * len(subjects)
+        return list(map(self._profiles.get, subjects))
+
 
 @lru_cache(maxsize=65_536)
 def _offset_hours(zone: str, quarter: int) -> float:

@@ -175,7 +175,7 @@ class LaneGate:
         ranks = np.array([label.decision.rank for label in tickets.labels], np.int64)
         personal = ranks[tickets.numbers] >= RANK_OF_A_PERSON if len(ranks) else events.unknown
         if profiles is None:
-            profiles = list(map(self.profiles.get, tickets.subjects))
+            profiles = self.profiles.get_all(tickets.subjects)
         found = [
             profile if shown else None
             for profile, shown in zip(profiles, personal.tolist(), strict=True)

@@ -151,7 +151,8 @@ class Judge:
         for at in np.flatnonzero(consent[tickets.numbers]).tolist():
             suspect[at] |= not self._has_consent(found, at)
         known = self.memory.contents
-        suspect |= np.array([key in known for key in found.keys], np.bool_)
+        if not known.keys().isdisjoint(found.keys):
+            suspect |= np.array([key in known for key in found.keys], np.bool_)
         if len(set(found.keys)) < len(found.keys):
             times = Counter(found.keys)
             suspect |= np.array([times[key] > 1 for key in found.keys], np.bool_)

@@ -96,7 +96,7 @@ class Rollup:
         codes |= np.array(numbers, np.int64)
         changed: Codes
         changed, inverse = np.unique(codes, return_inverse=True)
-        rows = np.array([self._row_of(code) for code in changed.tolist()], np.int64)
+        rows = self._rows_of(changed.tolist())
         places = rows[inverse]
         np.add.at(self._count, places, _ONE)
         np.add.at(self._amount, places, np.array(amounts, np.int64))
@@ -104,6 +104,13 @@ class Rollup:
         np.add.at(self._latency.reshape(-1), flat, _ONE)
         np.maximum.at(self._recorded, places, np.array(recorded, np.int64))
         return changed
+
+    def _rows_of(self, codes: list[int]) -> Codes:
+        """The row of each of these cells; those that are not open yet are opened."""
+        rows = list(map(self._rows.get, codes))
+        if None in rows:
+            return np.array([self._row_of(code) for code in codes], np.int64)
+        return np.array(rows, np.int64)
 
     def _row_of(self, code: int) -> int:
         row = self._rows.get(code)
@@ -151,7 +158,7 @@ class Rollup:
 
     def rows(self, codes: Codes, *, lane: int, generation: int = 0) -> Rows:
         """The current absolute values of these cells, as rows of `rollup_1m_lanes`."""
-        rows = np.array([self._rows[code] for code in codes.tolist()], np.int64)
+        rows = np.array(list(map(self._rows.__getitem__, codes.tolist())), np.int64)
         found = [self._dimensions[number] for number in (codes & _DIMENSION_MASK).tolist()]
         dims = [dim for dim in found if dim is not None]
         assert len(dims) == len(codes)

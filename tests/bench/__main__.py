@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,14 +44,10 @@ def make_parser() -> argparse.ArgumentParser:
         ("scale", scale_out, "job A in one cell and in two"),
         ("growth", growth, "how the cost grows with users, partitions, sizes, faults, headers"),
         ("catchup", caught_up, "how fast the whole flow works off a backlog"),
-        ("latency", latency, "from end to end, at shares of what the flow can do"),
     ):
         part = some.add_parser(name, help=about)
         part.add_argument("--level", default="pure", choices=LEVELS)
         part.set_defaults(act=act)
-        if name == "latency":
-            part.add_argument("--seconds", type=float, default=20.0, help="for each share")
-            part.add_argument("--rate", type=float, default=0.0, help="capacity, if it is known")
         if name == "ingest":
             part.add_argument("--held", type=int, default=200_000, help="of each, in memory")
     return parser
@@ -128,16 +124,6 @@ def _rates(options: argparse.Namespace, stage: Stage, rounds: int) -> list[float
     )
 
 
-def latency(options: argparse.Namespace) -> dict[str, Any]:
-    """The capacity first, unless it is known; then live traffic at each share of it."""
-    rate = options.rate
-    if not rate:
-        with staged(options) as stage:
-            rate = statistics.median(_rates(options, stage, options.rounds))
-    with tempfile.TemporaryDirectory(suffix="-airside-bench") as folder:
-        return live.play(Path(folder), rate=rate, seconds=options.seconds, level=options.level)
-
-
 def scale_out(options: argparse.Namespace) -> dict[str, Any]:
     """One cell against two."""
     with staged(options) as stage:
@@ -157,7 +143,9 @@ def hold(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
-    found = options.act(options)
+    # Standard output is for the figures alone; what is logged on the way goes beside it.
+    with redirect_stdout(sys.stderr):
+        found = options.act(options)
     if options.json:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     return 0

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from flows.ingest import make_checker
-from tests.bench import growth, held, live
+from tests.bench import growth, held, stages
 from tests.bench.corpus import KINDS, Corpus, Sample, Shape
 from tests.bench.effort import START_MS, block_of
 from tests.bench.growth import STEPS, USUAL, shapes
-from tests.bench.live import FIRST, percentiles
 from tests.bench.stage import destinations
 from tests.bench.work import Event, Judge
 from tests.messages import policy, settings
@@ -58,22 +57,6 @@ def test_the_books_of_every_traffic_are_right(name: str, value: int, shape: Shap
     }
     if name == "users":
         assert len({one.key for one in found}) <= value
-
-
-def test_latency_is_told_by_three_percentiles() -> None:
-    spans = [float(number) for number in range(1, 1_002)]
-
-    assert {"p50": 501.0, "p99": 991.0, "p99.9": 1000.0} == percentiles(spans)
-    assert {} == percentiles([])
-
-
-def test_the_first_messages_are_a_part_of_the_whole_traffic() -> None:
-    corpus = Corpus(FIRST * 3, start_ms=START_MS)
-    judge = Judge(destinations()).judge
-    found = list(corpus.samples())[:FIRST]
-    verdicts = [judge(one.key, one.value, one.headers, one.timestamp_ms) for one in found]
-
-    assert sum(isinstance(verdict, Event) for verdict in verdicts) == live._routed(FIRST)
 
 
 def test_what_is_held_is_as_many_as_was_asked_for() -> None:
@@ -146,3 +129,24 @@ def test_the_checker_takes_every_traffic(shape: Shape) -> None:
     checked = make_checker(settings(), policy()).check(block_of(found))
 
     assert sum(corpus.expected()["refused"].values()) == len(checked.refusals)
+
+
+def test_every_stage_is_timed_and_every_row_is_written() -> None:
+    before = [vars(owner)[name] for _, owner, name in stages.STAGES]
+    spent, rows = stages.play(1_000)
+
+    assert before == [vars(owner)[name] for _, owner, name in stages.STAGES]
+    assert {name for name, *_ in stages.STAGES} == set(spent)
+    assert 1_000 == rows["facts"] + rows["quarantine"]
+    quick = {name for name, cost in spent.items() if cost <= 0}
+    assert {"snapshot: remembered events", "snapshot: the rest"} == quick
+
+
+def test_a_stage_is_told_without_what_it_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 1.0, 4.0, 10.0))
+    monkeypatch.setattr(stages, "thread_time", lambda: next(clock))
+    watch = stages.Stopwatch()
+    inner = watch.timed("inner", lambda: None)
+    watch.timed("outer", inner)()
+
+    assert {"inner": 3.0, "outer": 7.0} == dict(watch.spent)
