@@ -7,11 +7,10 @@ what was written already is written again and replaces itself, as after any cras
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -20,6 +19,7 @@ from bytewax.outputs import StatefulSinkPartition
 
 from connectors.clickhouse.tables import TABLES
 from connectors.clickhouse.writer import TableWriter, get_ready, last_are_fates, to_batch
+from connectors.courier import Courier, ThreadCourier
 from connectors.lane_sink import LaneSink
 from connectors.tell import tells
 from schemas.blocks import Rows
@@ -33,39 +33,6 @@ AHEAD_MAX: Final = 3
 """Times `rows_max` rows of a table that may be on their way before the flow waits for them."""
 
 _CLOSE_S_MAX: Final = 30.0
-
-
-class Courier(Protocol):
-    """Who carries out what is handed over, one thing after the other."""
-
-    def submit(self, act: Callable[[], None]) -> Future[None]:
-        """Take something over; the answer tells when it is done, or why it failed."""
-        ...
-
-
-class ThreadCourier:
-    """A courier with a thread of its own, which keeps no process from ending."""
-
-    def __init__(self) -> None:
-        self._acts: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]]
-        self._acts = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="write-behind", daemon=True).start()
-
-    def submit(self, act: Callable[[], None]) -> Future[None]:
-        """Take something over."""
-        told: Future[None] = Future()
-        self._acts.put((act, told))
-        return told
-
-    def _run(self) -> None:
-        while True:
-            act, told = self._acts.get()
-            try:
-                act()
-            except BaseException as err:  # noqa: BLE001 - who waits for the answer raises it
-                told.set_exception(err)
-            else:
-                told.set_result(None)
 
 
 Parts = list[tuple[int, pa.RecordBatch]]

@@ -10,6 +10,7 @@ Source: DESIGN section 4.3; research/engine section 5.5.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config
 from connectors.kafka.outlet import open_outlet
+from connectors.kafka.together import Together
 from connectors.lane_sink import LaneSink, lane_key
 from connectors.metrics import EPOCHS, PUBLISHED
 from connectors.native.level import Wish, choose_level
@@ -81,6 +83,7 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
         extra: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(lanes=lanes, own=own)
+        self._together: dict[int, Together] = {}
         self.level = choose_level(level)
         self.application = application
         self.sources = tuple(sources)
@@ -103,13 +106,14 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
 
     def open_lane(self, lane: int) -> TransactionalPartition:
         """Fence whoever had this lane before, then read how far it got."""
-        return TransactionalPartition(self, lane)
+        together = self._together.setdefault(threading.get_ident(), Together())
+        return TransactionalPartition(self, lane, together)
 
 
 class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
     """One lane's transactions. State: none here; the watermark is in Kafka, with the records."""
 
-    def __init__(self, sink: TransactionalSink, lane: int) -> None:
+    def __init__(self, sink: TransactionalSink, lane: int, together: Together) -> None:
         name = f"{sink.application}.{lane_key(lane)}"
         self._lane = lane
         self._timeout_s = sink.timeout_s
@@ -127,7 +131,9 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         self._reach: dict[tuple[str, int], int] = {}
         self._taken: list[OutRecord] = []
         self._spoilt = False
-        self._open = False
+        self.is_open = False
+        self._together = together
+        together.add(lane, self)
 
     def _read_mark(self, sink: TransactionalSink) -> dict[tuple[str, int], int]:
         topics = self._call("read", lambda left_s: self._reader.list_topics(timeout=left_s)).topics
@@ -172,9 +178,9 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         return new
 
     def _begin(self) -> None:
-        if not self._open:
+        if not self.is_open:
             self._call("begin", lambda _: self._producer.begin_transaction())
-            self._open = True
+            self.is_open = True
 
     def _produce(self, records: list[OutRecord]) -> None:
         place, before = 0, -1
@@ -198,25 +204,31 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
 
     @tells("publish_records")
     def snapshot(self) -> None:
-        """End an epoch: its records and the watermark are committed together, or this raises."""
-        if self._open:
-            self._ends_s = time.monotonic() + _EPOCH_STEPS * self._step_s_max
-            crash_point("before_sink_commit")
-            for left in reversed(range(_REPEATS_MAX)):
-                last = not left or time.monotonic() > self._ends_s
-                if not self._spoilt and self._committed(may_repeat=not last):
-                    break
-                if last:
-                    raise self._late("commit", "transactions that had to be aborted")
-                self._repeat()
-            self._open = False
-            self._taken = []
-            self._ends_s = float("inf")
-            crash_point("after_sink_commit")
+        """End an epoch: its records and the watermark are committed together, or this raises.
+
+        The lanes of a worker thread commit at the same time, when the first of them is asked to.
+        """
+        self._together.end(self._lane)
         self._mark.update(self._reach)
         self._reach = {}
         self._outage.seen()
         EPOCHS.labels(str(self._lane)).inc()
+
+    def end_epoch(self) -> None:
+        """Commit what is open; raises when that cannot be done in time."""
+        self._ends_s = time.monotonic() + _EPOCH_STEPS * self._step_s_max
+        crash_point("before_sink_commit")
+        for left in reversed(range(_REPEATS_MAX)):
+            last = not left or time.monotonic() > self._ends_s
+            if not self._spoilt and self._committed(may_repeat=not last):
+                break
+            if last:
+                raise self._late("commit", "transactions that had to be aborted")
+            self._repeat()
+        self.is_open = False
+        self._taken = []
+        self._ends_s = float("inf")
+        crash_point("after_sink_commit")
 
     def _committed(self, *, may_repeat: bool) -> bool:
         """Commit; False when Kafka says that this transaction has to be aborted."""
@@ -244,7 +256,8 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
 
     def close(self) -> None:
         """Give up an open transaction; its epoch is repeated at the next start."""
-        if self._open:
+        self._together.leave(self._lane, _STEP_S)
+        if self.is_open:
             try:
                 self._producer.abort_transaction(_POLL_S * 100)
             except KafkaException as err:

@@ -13,10 +13,10 @@ from connectors.clickhouse.behind import (
     AHEAD_MAX,
     BehindPartition,
     BehindSink,
-    ThreadCourier,
     read_unconfirmed,
 )
 from connectors.clickhouse.writer import TableWriter
+from connectors.courier import ThreadCourier
 from schemas.blocks import Rows
 from schemas.errors import PermanentError, TransientError
 

@@ -446,8 +446,8 @@ def test_people_who_stop_responding_make_the_model_forget_and_the_alarm_is_count
     counted = REGISTRY.get_sample_value("airside_timing_drifts_total", name) or 0.0
     assert len(kept) == counted - before
     for kind in ("log_loss", "calibration", "auc"):
-        for when in ("decision", "learning"):
-            labels = {**name, "expected_at": when}
+        for moment in ("decision", "learning"):
+            labels = {**name, "expected_at": moment}
             value = REGISTRY.get_sample_value(f"airside_timing_{kind}_ratio", labels)
             assert value is not None
             assert value > 0

@@ -1,0 +1,64 @@
+"""End the epochs of several lanes at the same time: each end is mostly a wait for Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Protocol
+
+from connectors.courier import Courier, ThreadCourier
+
+
+class Epoch(Protocol):
+    """One lane's open epoch."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to end."""
+
+    def end_epoch(self) -> None:
+        """End it; raises what went wrong."""
+
+
+class Together:
+    """The lanes of one worker thread. When the first of them is to end, all that are open begin to.
+
+    That is right because the engine asks for the first end only when all lanes have everything of
+    their epoch. Each lane is told of its own end alone, and raises its own error.
+    State: one thread for each lane that ever ended beside another.
+    """
+
+    def __init__(self, make_courier: Callable[[], Courier] = ThreadCourier) -> None:
+        self._make_courier = make_courier
+        self._couriers: dict[int, Courier] = {}
+        self._lanes: dict[int, Epoch] = {}
+        self._ends: dict[int, Future[None]] = {}
+
+    def add(self, lane: int, epoch: Epoch) -> None:
+        """Take a lane in."""
+        self._lanes[lane] = epoch
+
+    def end(self, lane: int) -> None:
+        """End this lane's epoch; returns when that is done, or raises why it could not be."""
+        if lane not in self._ends:
+            waiting = [one for one, epoch in self._lanes.items() if epoch.is_open]
+            if waiting == [lane]:
+                self._lanes[lane].end_epoch()
+            elif len(waiting) > 1:
+                self._begin(waiting)
+        told = self._ends.pop(lane, None)
+        if told is not None:
+            told.result()
+
+    def _begin(self, lanes: list[int]) -> None:
+        for lane in lanes:
+            if lane not in self._couriers:
+                self._couriers[lane] = self._make_courier()
+            self._ends[lane] = self._couriers[lane].submit(self._lanes[lane].end_epoch)
+
+    def leave(self, lane: int, seconds_max: float) -> None:
+        """Take a lane out; what is under way has this long to end, and its error is another's."""
+        self._lanes.pop(lane, None)
+        told = self._ends.pop(lane, None)
+        if told is not None:
+            wait([told], seconds_max)
