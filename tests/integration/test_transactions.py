@@ -160,7 +160,7 @@ def test_an_epoch_without_records_moves_nothing(place: Place) -> None:
 def test_a_broker_that_stays_silent_ends_the_worker_in_bounded_time(
     breakable_kafka: Breakable, topic_prefix: str
 ) -> None:
-    """On one level: the steps of a transaction are the Python client's on both, and take a minute."""
+    """On one level: the steps are the Python client's on both, and take a minute."""
     place = Place(breakable_kafka.bootstrap_servers, topic_prefix, "pure")
     first = place.open(step_s_max=6.0)
     first.write_batch([place.records(range(5))])
