@@ -117,7 +117,8 @@ def make_table_sink(
             stop=process.stop,
             # The rest of the time is for what else has to end.
             stop_s_max=settings.drain_s_max / 2,
-            on_wait=process.beat,
+            # Behind the flow another thread waits; the flow's own says that it lives.
+            on_wait=(lambda: None) if behind else process.beat,
         )
 
     connect(address).close()
@@ -129,6 +130,7 @@ def make_table_sink(
             make_writer=make_writer,
             rows_max=settings.clickhouse.rows_max,
             stop=process.stop,
+            on_wait=process.beat,
         )
     return TableSink(lanes=settings.lanes, own=own, make_writer=make_writer)
 

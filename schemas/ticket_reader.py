@@ -36,6 +36,9 @@ UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 _CACHE_MAX: Final = 4_096
 """Entries of each cache; a full one is emptied, so hostile headers cost time but no memory."""
 
+_GROUP_MIN: Final = 24
+"""Messages of one layout from which on reading by column costs less than one by one."""
+
 _NAMES_KEPT_MAX: Final = 64
 _NAME_CHARACTERS_KEPT_MAX: Final = 1_024
 """Of one header layout; a larger one is laid out anew each time, and never kept."""
@@ -121,8 +124,9 @@ class TicketReader:
         parts: list[Tickets] = []
         places: list[Sequence[int]] = []
         for found in grouping.groups.values():
+            few = len(found.places) < _GROUP_MIN
             layout = self._layout_of(found.names)
-            if isinstance(layout, Refusal) or self._key is not None:
+            if few or isinstance(layout, Refusal) or self._key is not None:
                 alone += found.places
                 continue
             part, suspects = self._read_group(found, layout)

@@ -8,6 +8,7 @@ what was written already is written again and replaces itself, as after any cras
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, Final, NamedTuple
@@ -23,7 +24,7 @@ from connectors.courier import Courier, ThreadCourier
 from connectors.lane_sink import LaneSink
 from connectors.tell import tells
 from schemas.blocks import Rows
-from schemas.errors import PermanentError
+from schemas.errors import PermanentError, TransientError
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +34,7 @@ AHEAD_MAX: Final = 3
 """Times `rows_max` rows of a table that may be on their way before the flow waits for them."""
 
 _CLOSE_S_MAX: Final = 30.0
+_LOOK_S: Final = 1.0
 
 
 Parts = list[tuple[int, pa.RecordBatch]]
@@ -56,10 +58,20 @@ class BehindWriter:
     Errors: those of the writer, at the next call.
     """
 
-    def __init__(self, writer: TableWriter, courier: Courier, *, rows_max: int) -> None:
+    def __init__(
+        self,
+        writer: TableWriter,
+        courier: Courier,
+        *,
+        rows_max: int,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         self._writer = writer
         self._courier = courier
         self._rows_max = rows_max
+        self._on_wait = on_wait
+        self._failed = False
+        self._leave_by_s = float("inf")
         self._epoch = 0
         self._gathered: dict[str, Parts] = {}
         self._sends: list[_Send] = []
@@ -72,7 +84,7 @@ class BehindWriter:
             return
         self._hand_over(table)
         while self._on_their_way(table) > AHEAD_MAX * self._rows_max:
-            self._sends[0].told.result()
+            self._await(self._sends[0].told)
             self._settle()
 
     def end_epoch(self) -> None:
@@ -80,10 +92,10 @@ class BehindWriter:
         if self._gathered:
             for table in last_are_fates(self._gathered):
                 self._hand_over(table)
-            self._sends.append(_Send(self._epoch, "", [], self._courier.submit(self._writer.end)))
+            self._sends.append(_Send(self._epoch, "", [], self._submit(self._writer.end)))
             self._epoch += 1
         while self._sends and self._sends[0].epoch < self._epoch - 1:
-            self._sends[0].told.result()
+            self._await(self._sends[0].told)
             self._settle()
         self._settle()
 
@@ -91,12 +103,15 @@ class BehindWriter:
         """Hand everything over; returns when all is confirmed."""
         self.end_epoch()
         while self._sends:
-            self._sends[0].told.result()
+            self._await(self._sends[0].told)
             self._settle()
 
     def leave(self, seconds_max: float) -> int:
         """Wait for what is on its way, but not for ever and whatever comes; gives what is left."""
-        wait([send.told for send in self._sends], seconds_max)
+        # All lanes leave one after the other, and wait for the same.
+        self._leave_by_s = min(self._leave_by_s, time.monotonic() + seconds_max)
+        left_s = max(self._leave_by_s - time.monotonic(), 0.0)
+        wait([send.told for send in self._sends], left_s)
         return sum(_rows(send.parts) for send in self._sends if not _confirmed(send))
 
     def unconfirmed(self, lane: int) -> bytes | None:
@@ -126,8 +141,36 @@ class BehindWriter:
     def _hand_over(self, table: str) -> None:
         parts = self._gathered.pop(table)
         batches = [batch for _, batch in parts]
-        told = self._courier.submit(lambda: self._writer.send(table, batches))
+        told = self._submit(lambda: self._writer.send(table, batches))
         self._sends.append(_Send(self._epoch, table, parts, told))
+
+    def _submit(self, act: Callable[[], None]) -> Future[None]:
+        """Hand over; nothing is sent after a failure: books would name rows that are not there."""
+
+        def unless_failed() -> None:
+            if self._failed:
+                raise TransientError(
+                    do="write", kind="rows", found="an earlier insert that failed", hint="see there"
+                )
+            try:
+                act()
+            except BaseException:
+                self._failed = True
+                raise
+
+        return self._courier.submit(unless_failed)
+
+    def _await(self, told: Future[None]) -> None:
+        """Wait until it is done, and say so to the watchdog: the wait has the writer's bound."""
+        while True:
+            try:
+                told.result(_LOOK_S)
+            except TimeoutError:
+                if told.done():
+                    raise
+                self._on_wait()
+            else:
+                return
 
     def _settle(self) -> None:
         """Forget what is confirmed; raises the error of what failed."""
@@ -144,7 +187,9 @@ class BehindSink(LaneSink[list[Rows]]):
 
     The parts of one worker thread share a writer, so an epoch costs one insert a table and not
     one a lane: when the first part is asked for its snapshot, all parts have their rows.
-    `stop` tells that the flow is to end: its last epoch is confirmed before it is over.
+    `stop` tells that the flow is to end: an epoch that has rows then is confirmed before it is
+    over. What an epoch before left, with nothing after it, is waited for at the close, and stays
+    saved. `on_wait` is called while the flow waits for ClickHouse.
     Delivery: at least once; see `connectors.clickhouse.writer`. A row is in its table, or saved
     with its epoch, before the epoch is durable.
     """
@@ -157,10 +202,12 @@ class BehindSink(LaneSink[list[Rows]]):
         make_writer: Callable[[], TableWriter],
         rows_max: int = 5_000,
         stop: Callable[[], bool] = lambda: False,
+        on_wait: Callable[[], None] = lambda: None,
         make_courier: Callable[[], Courier] = ThreadCourier,
     ) -> None:
         super().__init__(lanes=lanes, own=own)
         self.stop = stop
+        self._on_wait = on_wait
         self._make_writer = make_writer
         self._make_courier = make_courier
         self._rows_max = rows_max
@@ -181,7 +228,7 @@ class BehindSink(LaneSink[list[Rows]]):
         if worker not in self._writers:
             writer = self._make_writer()
             self._writers[worker] = BehindWriter(
-                writer, self._make_courier(), rows_max=self._rows_max
+                writer, self._make_courier(), rows_max=self._rows_max, on_wait=self._on_wait
             )
         return BehindPartition(lane, self._writers[worker], self.stop)
 
@@ -234,7 +281,38 @@ def read_unconfirmed(state: bytes) -> dict[str, list[pa.RecordBatch]]:
     for table in rows:
         if table not in TABLES:
             raise _unreadable(f"rows of table {table}")
-    return {table: list(pa.ipc.open_stream(told)) for table, told in rows.items()}
+    return {
+        table: [_aligned(batch, table) for batch in pa.ipc.open_stream(told)]
+        for table, told in rows.items()
+    }
+
+
+def _aligned(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:
+    """Rows of an earlier release in today's columns: what they did not have is empty or zero."""
+    schema = TABLES[table].schema
+    if batch.schema == schema:
+        return batch
+    names = batch.schema.names
+    try:
+        columns = [
+            batch.column(field.name).cast(field.type)
+            if field.name in names
+            else pa.array([_nothing(field.type)] * batch.num_rows, field.type)
+            for field in schema
+        ]
+    except pa.ArrowException:
+        raise _unreadable(f"other columns of table {table}") from None
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _nothing(kind: pa.DataType) -> Any:
+    if pa.types.is_string(kind):
+        return ""
+    if pa.types.is_boolean(kind):
+        return False
+    if pa.types.is_fixed_size_binary(kind):
+        return bytes(kind.byte_width)
+    return [] if pa.types.is_nested(kind) else 0
 
 
 def version_of(state: bytes) -> int:

@@ -261,13 +261,19 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         if self._backlog:
             held = {(message.topic(), message.partition()) for message in self._backlog}
             quiet = tuple(place for place in quiet if place not in held)
-        return fetched.blocks(
+        blocks = fetched.blocks(
             lane=self._lane,
             order=(*self._source.tables, *self._source.streams),
             received_ms=self._source.clock.now_ms(),
             quiet=quiet,
             unread=self._reach.is_unread(self._places, quiet),
         )
+        # What is in hand is not quiet, in no block of this look.
+        read = {(block.topic, part) for block in blocks for part in set(block.partitions)}
+        if not read.isdisjoint(quiet):
+            for block in blocks:
+                block.quiet = tuple(place for place in quiet if place not in read)
+        return blocks
 
     def _look_around(self, now_s: float) -> None:
         if self._resumption is not None:

@@ -41,7 +41,9 @@ class Together:
     def end(self, lane: int) -> None:
         """End this lane's epoch; returns when that is done, or raises why it could not be."""
         if lane not in self._ends:
-            waiting = [one for one, epoch in self._lanes.items() if epoch.is_open]
+            waiting = [
+                one for one, epoch in self._lanes.items() if epoch.is_open and one not in self._ends
+            ]
             if waiting == [lane]:
                 self._lanes[lane].end_epoch()
             elif len(waiting) > 1:

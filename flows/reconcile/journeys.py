@@ -77,6 +77,11 @@ def compare_journeys(
         found = store.read(queries.JOURNEY_ROWS, share, name="journeys")
         rows = {row[1]: dict(zip(COLUMNS, row[1:], strict=True)) for row in found}
         facts = facts_by_journey(lines, rows)
+
+        def read_again(share: dict[str, int] = share) -> dict[str, int]:
+            later = store.read(queries.JOURNEY_FACTS, share, name="facts")
+            return Counter(line[1] for line in later)
+
         wanted = {
             journey
             for journey in facts.keys() | rows.keys()
@@ -84,20 +89,47 @@ def compare_journeys(
             if _start_s(facts.get(journey), rows.get(journey)) >= order.kept_since_s
         }
         keys = {line[1]: int(line[0]) for line in (*found, *lines)}
-        some = Part(order, report, {name: keys[name] for name in wanted})
+        outcomes = store.read(queries.OUTCOME_ROWS, share, name="outcomes")
+        moving = Moving(order.now_s, Counter(line[1] for line in lines), read_again)
+        some = Part(order, report, {name: keys[name] for name in wanted}, moving)
         some.compare_rows(store, facts, rows, rules)
-        some.compare_outcomes(
-            store, facts, store.read(queries.OUTCOME_ROWS, share, name="outcomes")
-        )
+        some.compare_outcomes(store, facts, outcomes)
+
+
+class Moving:
+    """Tells which journeys went on while they were compared: facts are read before rows.
+
+    Shapes: `counts` of the facts that were read first. State: the facts are read once more when
+    that is asked for the first time.
+    """
+
+    def __init__(
+        self, now_s: int, counts: Mapping[str, int], read_again: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self._now_s = now_s
+        self._counts = counts
+        self._read_again = read_again
+        self._later: Mapping[str, int] | None = None
+
+    def is_one(self, journey: str, last_ms: int) -> bool:
+        """Whether this journey has more facts by now, or a row so new that they may yet come."""
+        if self._now_s - last_ms // 1_000 < OPEN_S:
+            return True
+        if self._later is None:
+            self._later = self._read_again()
+        return self._later.get(journey, 0) > self._counts.get(journey, 0)
 
 
 class Part:
     """Journeys that are compared together. Shapes: `keys` by journey, of those to compare."""
 
-    def __init__(self, order: Order, report: Report, keys: Mapping[str, int]) -> None:
+    def __init__(
+        self, order: Order, report: Report, keys: Mapping[str, int], moving: Moving
+    ) -> None:
         self._order = order
         self._report = report
         self._keys = keys
+        self._moving = moving
 
     def compare_rows(
         self,
@@ -115,7 +147,7 @@ class Part:
             what = _differing(right, row)
             if not what:
                 continue
-            state = self._state(one, row)
+            state = self._state(journey, one, row)
             self._tell(
                 self._report.journeys, Wrong(journey, what), one, int(row["n"] if row else 0), state
             )
@@ -142,12 +174,12 @@ class Part:
         if mended:
             store.write(as_rows(mended))
 
-    def _state(self, one: Facts | None, row: Row | None) -> State:
-        if one is None:
-            return State.CLOSED
+    def _state(self, journey: str, one: Facts | None, row: Row | None) -> State:
         n = int(row["n"]) if row else 0
-        if n > len(one.told):
-            return State.CLOSED  # facts are missing, and a repair takes nothing away
+        if one is None or n > len(one.told):
+            # Facts are missing, and a repair takes nothing away; unless they came just now.
+            moving = row is not None and self._moving.is_one(journey, int(row["last_at"]))
+            return State.OPEN if moving else State.CLOSED
         if n < len(one.told) and self._order.now_s - one.newest_s < OPEN_S:
             return State.OPEN
         if one.unsure:
@@ -156,7 +188,8 @@ class Part:
 
     def _outcome_state(self, one: Wrong, facts: Facts | None) -> State:
         if facts is None or one.too_many:
-            return State.CLOSED
+            moving = self._moving.is_one(one.journey, one.newest_ms)
+            return State.OPEN if moving else State.CLOSED
         if not one.rows and self._order.now_s - facts.newest_s < OPEN_S:
             return State.OPEN
         if facts.unsure or not one.right:
@@ -178,16 +211,21 @@ def facts_by_journey(lines: list[tuple[Any, ...]], rows: Mapping[str, Row]) -> d
     """The facts as the journey flow was told of them, with what only the rows still know."""
     found: dict[str, Facts] = {}
     known = {name: Counter(zip(row["at"], row["acts"], strict=True)) for name, row in rows.items()}
+    left = {name: acts.copy() for name, acts in known.items()}
     for _, journey, *fields, recorded_s in lines:
         event_type, at_ms = fields[2], int(fields[3])
         acts = known.get(journey, Counter[tuple[int, str]]())
+        unused = left.get(journey, acts)
         human, machine = act_of(event_type, machine=False), None
         if human is None:
             continue
         if may_be_a_machines(event_type):
             machine = act_of(event_type, machine=True)
-        act = machine if machine is not None and acts[at_ms, NAMES[machine]] else human
-        sure = acts[at_ms, NAMES[act]] or (machine is None and event_type != _ASSIGNED)
+        act = machine if machine is not None and unused[at_ms, NAMES[machine]] > 0 else human
+        unused[at_ms, NAMES[act]] -= 1
+        sure = unused[at_ms, NAMES[act]] >= 0 or (machine is None and event_type != _ASSIGNED)
+        if machine is not None and acts[at_ms, NAMES[human]] and acts[at_ms, NAMES[machine]]:
+            sure = False  # which of two at the same moment was the machine's is in no fact
         propensity = float(rows[journey]["propensity"]) if journey in rows else 0.0
         told = _told(journey, fields, act, propensity if event_type == _ASSIGNED else 0.0)
         old = found.get(journey, Facts([], 0, 0))
@@ -238,7 +276,7 @@ def row_from(
         if row is not None and row["n"] == story.n:
             story.ended = bool(int(row["ver"]) & 1)
         else:
-            reached_ms = max(order.floors_s.values(), default=0) * 1_000 + rules.lateness_ms
+            reached_ms = min(order.floors_s.values(), default=0) * 1_000 + rules.lateness_ms
             story.ended = story.last_ms + rules.timeout_ms <= reached_ms
     return row_of(journey, story)
 

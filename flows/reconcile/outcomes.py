@@ -25,6 +25,7 @@ class Wrong(NamedTuple):
     rows: int = 0
     right: Sequence[Line] = ()
     too_many: bool = False
+    newest_ms: int = 0
 
 
 def wrong_outcomes(
@@ -46,8 +47,10 @@ def wrong_outcomes(
                 found = _judge(told, rows.pop(id_of(told.event), []))
                 wrong += [found] if found else []
     for others in rows.values():
-        journey = others[0][5]
-        wrong.append(Wrong(journey, "no fact", len(others), too_many=True))
+        newest_ms = max(int(row[4]) for row in others)
+        wrong.append(
+            Wrong(others[0][5], "no fact", len(others), too_many=True, newest_ms=newest_ms)
+        )
     return compared, wrong
 
 

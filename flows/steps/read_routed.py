@@ -113,8 +113,9 @@ class RoutedReader:
         """Take back what `dump` gave."""
         state: dict[str, Any] = msgspec.msgpack.decode(dumped)
         self._newest = {(topic, part): at_ms for topic, part, at_ms in state["newest"]}
-        # Releases that let quiet partitions hold time back kept none.
-        self._watermark_ms = state.get("watermark", 0)
+        # Releases that let quiet partitions hold time back kept none: theirs was the slowest's.
+        slowest_ms = min(self._newest.values(), default=0)
+        self._watermark_ms = state.get("watermark", slowest_ms)
         self._seen = {(topic, part): dict(seen) for topic, part, seen in state["seen"]}
 
 

@@ -40,8 +40,12 @@ class Rhythms:
             row = self._row_of(lesson.send.subject)
             if row < 0:
                 continue
-            cell = self._counts[row, :, lesson.send.sent_slot % HOURS]
-            cell += np.array([not lesson.corrects, lesson.responded], np.uint16)
+            sends, answers = self._counts[row, :, lesson.send.sent_slot % HOURS]
+            if lesson.corrects and answers >= sends:
+                continue  # the negative was never counted: before this person was looked at
+            self._counts[row, :, lesson.send.sent_slot % HOURS] += np.array(
+                [not lesson.corrects, lesson.responded], np.uint16
+            )
 
     def _row_of(self, subject: str) -> int:
         row = self._rows.get(subject, -1)
@@ -58,7 +62,9 @@ class Rhythms:
         sends = int(counts[:, 0].sum())
         if sends >= max(FIRST_SENDS, math.ceil(self._looked_at * GROWTH)):
             self._looked_at = sends
-            self.looks = self.looks.look(cluster_log_e(counts[:, 0], counts[:, 1]))
+            log_e = cluster_log_e(counts[:, 0], counts[:, 1])
+            if math.isfinite(log_e):  # one that is not would stay in all sums
+                self.looks = self.looks.look(log_e)
         return self.looks
 
     def forget(self, subject: str) -> None:

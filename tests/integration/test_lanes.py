@@ -235,6 +235,25 @@ def test_a_partition_that_is_read_up_holds_nobody_back(topics: Topics, closing: 
         time.sleep(0.6)  # so that the lane looks around
 
 
+def test_what_is_in_hand_is_quiet_in_no_block(topics: Topics, closing: ExitStack) -> None:
+    """Time moves past quiet partitions; the messages of one look must not be passed by it."""
+    part = open_lane(closing, source(topics, lanes=1, quiet_s=0.0), 0)
+    topics.send(topics.stream, 8)
+    read(part, 8)
+    deadline_s = time.monotonic() + WAIT_S_MAX
+    found, beside = 0, 0
+    while not beside:
+        assert time.monotonic() < deadline_s, f"{found} messages, never of two topics at once"
+        topics.send(topics.table, 8)
+        topics.send(topics.stream, 8)
+        time.sleep(0.2)  # so that both are there at one look
+        blocks = [block for _, block in part.next_batch()]
+        taken = {(block.topic, number) for block in blocks for number in block.partitions}
+        found += sum(len(block.values) for block in blocks)
+        beside += len(blocks) > 1
+        assert all(taken.isdisjoint(block.quiet) for block in blocks)
+
+
 def test_new_partitions_are_adopted_while_running(real_topics: Topics, closing: ExitStack) -> None:
     topics = real_topics
     topics.send(topics.stream, 8)

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from connectors.clickhouse.behind import (
@@ -15,6 +16,7 @@ from connectors.clickhouse.behind import (
     BehindSink,
     read_unconfirmed,
 )
+from connectors.clickhouse.tables import TABLES
 from connectors.clickhouse.writer import TableWriter
 from connectors.courier import ThreadCourier
 from schemas.blocks import Rows
@@ -237,3 +239,40 @@ def test_a_thread_carries_out_in_order_and_tells_what_failed() -> None:
     assert isinstance(failed.exception(10), IndexError)
     after.result(10)
     assert [0, 1, 2, 3] == done
+
+
+def test_nothing_is_sent_after_an_insert_that_failed() -> None:
+    """Else the books of an epoch would name rows that are not there."""
+    world = World()
+    lane = world.lane()
+    world.table.away = True
+    lane.write_batch([[floors(1), fates(1)]])
+    lane.snapshot()
+    act, told = world.courier.waiting.pop(0)
+    with pytest.raises(TransientError) as failed:
+        act()
+    told.set_exception(failed.value)
+    world.table.away = False
+    world.courier.go()
+
+    assert [] == world.table.tables
+    with pytest.raises(TransientError):
+        lane.snapshot()
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_saved_rows_of_a_release_with_fewer_columns_get_what_is_new_empty(table: str) -> None:
+    schema = TABLES[table].schema
+    old = pa.schema([schema.field(0)])
+    batch = pa.RecordBatch.from_arrays([pa.nulls(2, schema.field(0).type)], schema=old)
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, old) as stream:
+        stream.write_batch(batch)
+    rows = {table: out.getvalue().to_pybytes()}
+
+    read = read_unconfirmed(msgspec.msgpack.encode({"version": 1, "rows": rows}))
+
+    [found] = read[table]
+    assert schema == found.schema
+    assert 2 == found.num_rows
+    assert all(column.null_count == 0 for column in found.columns[1:])

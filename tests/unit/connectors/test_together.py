@@ -57,6 +57,21 @@ def test_a_lane_with_nothing_open_is_not_ended_and_one_alone_needs_no_thread() -
     assert threading.current_thread().name == busy.thread
 
 
+def test_lanes_with_nothing_open_do_not_end_those_again_that_are_ending() -> None:
+    """The engine asks every lane that was given something, be it only an empty list."""
+    together, gate = Together(), threading.Barrier(3)
+    lanes = [Lane(together, number, gate) for number in range(4)]
+    lanes[0].is_open = lanes[1].is_open = False
+
+    together.end(0)  # begins the ends of the last two, which wait at the gate
+    together.end(1)
+    gate.wait(WAIT_S_MAX)
+    together.end(2)
+    together.end(3)
+
+    assert [0, 0, 1, 1] == [lane.ends for lane in lanes]
+
+
 def test_what_goes_wrong_in_one_lane_is_raised_by_that_lane() -> None:
     together, gate = Together(), threading.Barrier(2)
     good, bad = (Lane(together, number, gate) for number in range(2))

@@ -68,6 +68,15 @@ def test_a_late_response_adds_no_send() -> None:
     assert 2 == rhythms._counts.sum()
 
 
+def test_a_late_response_to_what_was_never_counted_is_passed_over() -> None:
+    """More answers than sends would make a rate above 1, and a look that is no number."""
+    rhythms = Rhythms()
+    rhythms.add(world(0.0))
+    rhythms.add([lesson("usr_new", 3, responded=True, corrects=True) for _ in range(40)])
+
+    assert math.isfinite(rhythms.look().log_e)
+
+
 def test_people_have_a_bound_and_who_is_forgotten_makes_room() -> None:
     rhythms = Rhythms(people_max=2)
     rhythms.add([lesson(name, 1, responded=True) for name in ("a", "b", "c")])
