@@ -36,7 +36,7 @@ UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 _CACHE_MAX: Final = 4_096
 """Entries of each cache; a full one is emptied, so hostile headers cost time but no memory."""
 
-_GROUP_MIN: Final = 24
+GROUP_MIN: Final = 24
 """Messages of one layout from which on reading by column costs less than one by one."""
 
 _NAMES_KEPT_MAX: Final = 64
@@ -124,7 +124,7 @@ class TicketReader:
         parts: list[Tickets] = []
         places: list[Sequence[int]] = []
         for found in grouping.groups.values():
-            few = len(found.places) < _GROUP_MIN
+            few = len(found.places) < GROUP_MIN
             layout = self._layout_of(found.names)
             if few or isinstance(layout, Refusal) or self._key is not None:
                 alone += found.places

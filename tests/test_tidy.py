@@ -37,7 +37,7 @@ MAY_TOUCH_ENVIRONMENT: Final[Mapping[str, str]] = {
     "flows/settings.py": "the one place that reads settings",
 }
 MAY_CATCH_ALL: Final[Mapping[str, str]] = {
-    "connectors/clickhouse/behind.py": "a thread's outermost frame: kept, and raised by the flow",
+    "connectors/courier.py": "a thread's outermost frame: kept, and raised by the flow",
     "flows/demo.py": "the sender thread's outermost frame: kept, and raised by the main thread",
 }
 

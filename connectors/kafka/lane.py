@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_IDLE: Final = timedelta(milliseconds=10)
+_REST: Final = timedelta(milliseconds=10)
+_FEW: Final = 200
 _LOOK_EVERY_S: Final = 0.5
 _TABLE_REST_S: Final = 0.25
 _RETENTION: Final = frozenset(
@@ -61,7 +62,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._paused: set[Place] = set()
         self._assigned: set[Place] = set()
         self._looked_s = 0.0
-        self._idle = False
+        self._rests = False
         self._ended_epoch = False
         self._saved_s = 0.0
         self._loading = bool(source.tables)
@@ -196,7 +197,10 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         for failure in fetched.failures:
             # After the messages: an end that was reported behind some of them is still one.
             self._note(failure, now_s)
-        self._idle = not (len(fetched) or fetched.failures or blocks)
+        # After little, a moment for more: a block of few messages costs nearly as much as of many.
+        self._rests = len(fetched) < _FEW and not (fetched.failures or self._backlog)
+        if blocks and not len(fetched):
+            self._rests = False  # given again: there may be more of it
         if now_s - self._looked_s >= _LOOK_EVERY_S:
             self._looked_s = now_s
             self._look_around(now_s)
@@ -336,7 +340,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
 
     def next_awake(self) -> datetime | None:
         """At once while there is more to read, else in a moment."""
-        return datetime.now(UTC) + _IDLE if self._idle else None
+        return datetime.now(UTC) + _REST if self._rests else None
 
     @tells("read_lanes")
     def snapshot(self) -> dict[str, Any]:
