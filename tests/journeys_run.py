@@ -52,6 +52,7 @@ class JourneyRun(MemoryRun):
         self.outcomes = Table("outcome_id", "model", "slot")
         self.exceptions = Table("journey", "rule", "at")
         self.records: dict[Any, OutRecord] = {}
+        self.reached_ms: dict[int, int] = {}
         self.followers = [self.make() for _ in range(LANES)]
 
     def make(self) -> Follower:
@@ -70,6 +71,7 @@ class JourneyRun(MemoryRun):
             accepted = outputs.accepted
             if accepted is None:
                 continue
+            self.reached_ms[lane] = accepted.watermark_ms
             self._keep_followed(self.followers[lane].follow(accepted))
             since[lane].append(accepted)
             if kill_every and not number % kill_every:

@@ -193,7 +193,8 @@ def check_journeys(place: Place, rows: list[Row], replies: list[tuple[int, int, 
             wanted.append((line, at, 1, ["request.created"], "creation", [0]))
     assert wanted == told
     [(timed_out,)] = place.ask("SELECT countIf(state = 'timed_out') FROM journeys FINAL")
-    assert 0 < timed_out < len(rows)
+    # A short log is over before its lanes know that other topics are quiet: no time passes in it.
+    assert (len(rows) > 1_000) <= timed_out < len(rows)
 
 
 def test_a_log_that_is_replayed_twice_counts_once(place: Place) -> None:

@@ -303,14 +303,11 @@ def test_what_was_told_online_equals_the_audit(client: Client, seed: int, shares
     for journey, rule, at_ms in answer(client, AUDIT, PROCESS, ALL):
         audit[journey].add((rule, at_ms))
 
-    horizon = {row["at"] for row in run.exceptions.rows.values()}
-    assert horizon
-    newest = max(horizon)
-    settled = {
-        journey: {one for one in found if one[1] <= newest - 600_000}
-        for journey, found in audit.items()
-    }
-    online = {j: {one for one in found if one[1] <= newest - 600_000} for j, found in told.items()}
+    # Each lane has a time of its own; the slowest is what all have reached, to the minute.
+    reached_ms = min(run.reached_ms.values()) - 2 * 60_000
+    settled = {j: {one for one in found if one[1] <= reached_ms} for j, found in audit.items()}
+    online = {j: {one for one in found if one[1] <= reached_ms} for j, found in told.items()}
+    assert 20 < sum(map(len, settled.values()))
     missing = {j: found - online.get(j, set()) for j, found in settled.items()}
     extra = {j: found - settled.get(j, set()) for j, found in online.items()}
     assert ({}, {}) == (

@@ -89,7 +89,9 @@ def test_written_columns_are_those_of_the_tables(client: Client) -> None:
     for name, table in TABLES.items():
         rows = client.query(f"DESCRIBE TABLE {name}").result_rows
         found = {
-            str(row[0]): str(row[1]).replace("LowCardinality(String)", "String") for row in rows
+            str(name): str(kind).replace("LowCardinality(String)", "String")
+            for name, kind, how, *_ in rows
+            if how != "MATERIALIZED"  # worked out by ClickHouse, and written by nobody
         }
 
         assert set(table.schema.names) == set(found)

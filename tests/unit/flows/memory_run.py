@@ -154,11 +154,23 @@ class MemoryRun:
             self.counts[door.value, code] += count
 
     def as_read(self, rng: Random, *, messages_max: int = 400) -> Iterator[RawBlock]:
-        """Blocks as lanes read them: runs of what was published, sorted by topic."""
+        """Blocks as lanes read them: runs of what was published, sorted by topic.
+
+        As in a lane, no time passes before every stream of it was read once.
+        """
+        unread: dict[int, set[tuple[str, int]]] = {}
+        for message, partition, _ in self.sent:
+            if message.topic in STREAMS:
+                unread.setdefault(partition % LANES, set()).add((message.topic, partition))
         at = 0
         while at < len(self.sent):
             size = rng.randrange(1, messages_max)
-            yield from to_blocks(self.sent[at : at + size], self._received_ms)
+            run = self.sent[at : at + size]
+            for message, partition, _ in run:
+                unread.get(partition % LANES, set()).discard((message.topic, partition))
+            for block in to_blocks(run, self._received_ms):
+                block.unread = bool(unread.get(block.lane))
+                yield block
             at += size
 
     def topic_by_topic(self, topics: Sequence[str]) -> Iterator[RawBlock]:
