@@ -11,8 +11,10 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from connectors.kafka.lane_state import Place, silent_partition
 
-_TRIES_MAX: Final = 5
+_TRIES_MAX: Final = 8
 _WAIT_S: Final = 0.1
+_WAIT_S_MAX: Final = 5.0
+_ALL_S_MAX: Final = 45.0
 
 
 def read_end(
@@ -20,18 +22,20 @@ def read_end(
 ) -> int:
     """The offset that the partition's next message will have, from its leader.
 
-    A client that was just made can answer at once that it does not know the partition: it is made
-    to look again, and asked once more after a wait that grows.
-    Units: the waits add up to 1.5 s; each question has 10 s.
+    A client that was just made can answer at once that it does not know the partition, and a broker
+    that just started that it does not lead it: the client is made to look again, and asked once
+    more after a wait that grows.
+    Units: the waits add up to 11 s; each question has 10 s, and none begins after 45 s.
     Errors: TransientError when the last try failed as well.
     """
-    for left in reversed(range(_TRIES_MAX)):
+    ends_s = time.monotonic() + _ALL_S_MAX
+    for number in range(_TRIES_MAX):
         try:
             return int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=10.0)[1])
         except KafkaException as err:
-            if not left:
+            if number == _TRIES_MAX - 1 or time.monotonic() > ends_s:
                 raise silent_partition(place, err.args[0].name()) from None
-        sleep(_WAIT_S * 2 ** (_TRIES_MAX - 1 - left))
+        sleep(min(_WAIT_S * 2**number, _WAIT_S_MAX))
         with suppress(KafkaException):
             consumer.list_topics(place[0], timeout=5.0)
     return 0

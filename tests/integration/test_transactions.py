@@ -27,7 +27,9 @@ class Place:
         self.source = make_topic(self.servers, f"{prefix}in", partitions=2)
         self.out = make_topic(self.servers, f"{prefix}out")
 
-    def open(self, timeout_s: float = 60.0, step_s_max: float = 60.0) -> TransactionalPartition:
+    def open(
+        self, timeout_s: float = 60.0, step_s_max: float = 60.0, **extra: str
+    ) -> TransactionalPartition:
         sink = TransactionalSink(
             bootstrap_servers=self.servers,
             application=self.application,
@@ -36,6 +38,7 @@ class Place:
             timeout_s=timeout_s,
             step_s_max=step_s_max,
             level=self.level,
+            extra={name.replace("_", "."): value for name, value in extra.items()},
         )
         return sink.open_lane(0)
 
@@ -162,7 +165,7 @@ def test_a_broker_that_stays_silent_ends_the_worker_in_bounded_time(
 ) -> None:
     """On one level: the steps are the Python client's on both, and take a minute."""
     place = Place(breakable_kafka.bootstrap_servers, topic_prefix, "pure")
-    first = place.open(step_s_max=6.0)
+    first = place.open(step_s_max=6.0, socket_timeout_ms="10000")
     first.write_batch([place.records(range(5))])
     breakable_kafka.pause()
     with pytest.raises(TransientError, match="repeated at the next start"):

@@ -49,4 +49,4 @@ def test_a_partition_that_stays_unknown_is_named_with_the_clients_word() -> None
 
     with pytest.raises(TransientError, match=r"profiles/3.*_UNKNOWN_PARTITION"):
         read_end(cast("Consumer", client), PLACE, sleep=waited.append)
-    assert sum(waited) == pytest.approx(1.5)
+    assert sum(waited) == pytest.approx(11.3)
