@@ -61,9 +61,16 @@ def test_a_path_of_one_machine_is_seen(folder: str) -> None:
     assert ["a machine's own path in line 2"] == list(tidy_checks.private_paths(text))
 
 
-@pytest.mark.parametrize("text", ["$work/tmp", "~/work/x", "docs/home/page", "/workers/1", "/home"])
-def test_a_path_that_only_looks_alike_is_let_through(text: str) -> None:
-    assert [] == list(tidy_checks.private_paths(text))
+@pytest.mark.parametrize("before", ["$", "~/", "docs/"])
+@pytest.mark.parametrize("folder", tidy_checks.PRIVATE_FOLDERS)
+def test_a_folder_of_that_name_elsewhere_is_let_through(before: str, folder: str) -> None:
+    assert [] == list(tidy_checks.private_paths(f"{before}{folder}{SLASH}page"))
+
+
+@pytest.mark.parametrize("folder", tidy_checks.PRIVATE_FOLDERS)
+def test_a_path_that_only_looks_alike_is_let_through(folder: str) -> None:
+    for text in (f"{SLASH}{folder}", f"{SLASH}{folder}ers{SLASH}1"):
+        assert [] == list(tidy_checks.private_paths(text))
 
 
 def test_a_lock_that_fell_behind_is_seen() -> None:
