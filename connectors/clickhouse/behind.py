@@ -36,7 +36,6 @@ AHEAD_MAX: Final = 3
 _CLOSE_S_MAX: Final = 30.0
 _LOOK_S: Final = 1.0
 
-
 Parts = list[tuple[int, pa.RecordBatch]]
 """Rows of one table, by lane."""
 

@@ -198,9 +198,9 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             # After the messages: an end that was reported behind some of them is still one.
             self._note(failure, now_s)
         # After little, a moment for more: a block of few messages costs nearly as much as of many.
-        self._rests = len(fetched) < _FEW and not (fetched.failures or self._backlog)
-        if blocks and not len(fetched):
-            self._rests = False  # given again: there may be more of it
+        given_again = bool(blocks) and not len(fetched)
+        more = fetched.failures or self._backlog or given_again
+        self._rests = len(fetched) < _FEW and not more
         if now_s - self._looked_s >= _LOOK_EVERY_S:
             self._looked_s = now_s
             self._look_around(now_s)

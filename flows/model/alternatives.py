@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
@@ -85,7 +86,7 @@ class _PeopleFeatures:
         return self._counts.pop(user, None) is not None
 
 
-class RiverPolicy:
+class RiverPolicy(ABC):
     """Common part: features in, scores by bin out, odds by inverse gaps or a floor.
 
     State: a River model and `_PeopleFeatures`.
@@ -145,13 +146,13 @@ class RiverPolicy:
         """Delete a person's features; the shared weights stay."""
         return self._features.forget(user)
 
+    @abstractmethod
     def scores(self, user: str, bins: Iterable[int]) -> list[float]:
         """How good each bin looks for a person."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learn_outcome(self, user: str, at: int, *, answered: bool) -> None:
         """Teach one outcome."""
-        raise NotImplementedError
 
 
 class LinUcbPolicy(RiverPolicy):
