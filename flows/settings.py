@@ -281,6 +281,16 @@ class Settings(BaseSettings):
             part.url, part.database, part.user, part.password.get_secret_value()
         )
 
+    @property
+    def wait_s_max(self) -> float:
+        """Seconds that an epoch may wait for rows of its own and of the one before it, together.
+
+        A transaction is open meanwhile: its bound less two epochs, as `_check_transaction` has it.
+        """
+        if self.kafka.delivery == "at_least_once":
+            return float("inf")
+        return self.kafka.transaction_s_max - 2 * self.epoch_s
+
 
 def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     """Read the settings from the environment; `overrides` win, nested as the fields are.
