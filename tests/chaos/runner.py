@@ -13,22 +13,27 @@ from typing import Final
 import msgspec
 from clickhouse_connect.driver.client import Client
 
+from flows.settings import JourneySettings
 from flows.simulate import Truth
 from flows.verify import Report, verify
 from schemas.errors import AirsideError
 from tests.chaos.faults import Fault
 from tests.chaos.load import Load
-from tests.chaos.oracle import Findings, judge
+from tests.chaos.oracle import OUTPUT_TOPICS, Findings, check_leaking_rows, judge
+from tests.chaos.oracle_followed import FOLLOWED_TOPICS, judge_followed
 from tests.chaos.rig import Rig
 from tests.chaos.target import LEAVE_S_MAX
 from tests.chaos.watch import COMMIT_AGE_S_MAX, RSS_MB_MAX, store_bytes_max
 from tests.chaos.witness import collect, open_transactions
+from tests.chaos.witness_followed import collect_followed
 from tests.services import Breakable
 
-NOT_CHECKED: Final = (
-    "4 (journey order: no journey flow yet)",
-    "8 (model state: no model in a flow yet)",
-)
+NOT_CHECKED: Final = {
+    "ingest": ("4 (journey order: no journey in this flow)", "8 (model state: no model in it)"),
+    "all": ("8 (model state: each lane's sums come once and in order; what they are is not)",),
+}
+"""Invariants that a run of a flow says nothing about."""
+
 EXPLAINED: Final = (0, 137, 143)
 """Ends of cells that need no word: as told, killed by us, told to stop before they listened."""
 
@@ -42,6 +47,10 @@ KINDS: Final = (
     "wrong_facts",
     "wrong_fates",
     "wrong_refused",
+    "redecided",
+    "wrong_decisions",
+    "wrong_journeys",
+    "wrong_models",
     "leaked",
     "truth",
     "undecided",
@@ -74,6 +83,7 @@ class Plan(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...]
     rate: int = 400
     cells: int = 0
+    flow: str = "ingest"
     sabotage: str = ""
     more: Mapping[str, str] = {}
     kills_max: int = 0
@@ -91,6 +101,7 @@ class Verdict(msgspec.Struct):
 
     seed: int
     cells: int
+    flow: str = "ingest"
     seconds: float = 0.0
     sent: int = 0
     generations: int = 0
@@ -104,6 +115,7 @@ class Verdict(msgspec.Struct):
     hits: dict[str, int] = {}
     recovery_s: list[float] = []
     doors: dict[str, int] = {}
+    followed: dict[str, int] = {}
     violations: dict[str, int] = {}
     sentences: list[str] = []
     notes: list[str] = []
@@ -121,7 +133,8 @@ class Verdict(msgspec.Struct):
         )
         names = ",".join(sorted(self.violations))
         return (
-            f"chaos seed={self.seed} cells={self.cells} seconds={self.seconds:.0f}"
+            f"chaos seed={self.seed} flow={self.flow} cells={self.cells}"
+            f" seconds={self.seconds:.0f}"
             f" generations={self.generations} killed={self.killed}"
             f" faults={sum(self.faults.values())} sent={self.sent} {told} "
             + (f"VIOLATED: {names}" if names else "OK")
@@ -130,9 +143,16 @@ class Verdict(msgspec.Struct):
 
 def run(plan: Plan, folder: Path, kafka: Breakable) -> Verdict:
     """Do one run; returns in bounded time, with nothing left running."""
-    verdict = Verdict(plan.seed, plan.cells)
+    verdict = Verdict(plan.seed, plan.cells, plan.flow)
     began_s = time.monotonic()
-    with Rig(folder, kafka, cells=plan.cells, more=plan.more, sabotage=plan.sabotage) as rig:
+    with Rig(
+        folder,
+        kafka,
+        cells=plan.cells,
+        flow=plan.flow,
+        more=plan.more,
+        sabotage=plan.sabotage,
+    ) as rig:
         found = Findings()
         try:
             _torment(rig, plan, verdict)
@@ -199,7 +219,8 @@ def _finish(rig: Rig, plan: Plan, found: Findings, verdict: Verdict) -> None:
 
 def _check_rest(rig: Rig, found: Findings) -> None:
     """Nothing is left of it: no transaction, no process, no lock."""
-    for topic, part in open_transactions(rig.servers):
+    topics = (*OUTPUT_TOPICS, *(FOLLOWED_TOPICS if rig.target.flow == "all" else ()))
+    for topic, part in open_transactions(rig.servers, topics):
         found.add("open_transactions", f"{topic}/{part}", "readers wait before the end")
     deadline_s = time.monotonic() + LEAVE_S_MAX
     while rig.target.orphans() and time.monotonic() < deadline_s:
@@ -214,6 +235,12 @@ def _check_outputs(rig: Rig, truth: Truth, found: Findings, verdict: Verdict) ->
     client = rig.client()
     evidence, verdict.planted = collect(rig.servers, client, [rig.target.log])
     judged = judge(evidence)
+    if rig.target.flow == "all":
+        followed, leaking = collect_followed(rig.servers, client, evidence.told)
+        judge_followed(followed, judged)
+        check_leaking_rows(leaking, judged)
+        verdict.followed = dict(Counter(word.topic for word in followed.words))
+        verdict.followed["journeys"] = len(followed.journeys)
     found.counts.update(judged.counts)
     found.sentences += judged.sentences
     if len(evidence.inputs) != truth.total:
@@ -221,12 +248,13 @@ def _check_outputs(rig: Rig, truth: Truth, found: Findings, verdict: Verdict) ->
         found.add("unsent", "inputs", what)
     if not verdict.planted:
         found.add("unplanted", "inputs", "no planted value went in, so no leak could be seen")
-    report = verify(truth, client, bootstrap_servers=rig.servers)
+    journeys = JourneySettings() if rig.target.flow == "all" else None  # type: ignore[call-arg] # all have defaults
+    report = verify(truth, client, bootstrap_servers=rig.servers, journeys=journeys)
     if report.mismatches:
         found.add("truth", "simulator", "; ".join(report.sentences[:6]), report.mismatches)
     if report.republished:
         found.add("truth", "simulator", "records once more", report.republished)
-    limit = store_bytes_max(facts=report.facts, cells=len(evidence.cells))
+    limit = store_bytes_max(facts=report.facts, cells=len(evidence.cells), journeys=report.journeys)
     if rig.watch.store_bytes > limit:
         found.add("store", "recovery", f"{rig.watch.store_bytes} bytes; at most {limit}")
     return report
@@ -264,5 +292,9 @@ def _fill(rig: Rig, plan: Plan, found: Findings, verdict: Verdict) -> None:
 
 def write_report(path: Path, verdicts: Sequence[Verdict]) -> None:
     """Write verdicts as JSON, with what was not checked and why."""
-    whole = {"not_checked": list(NOT_CHECKED), "runs": list(verdicts)}
+    flows = {verdict.flow for verdict in verdicts}
+    whole = {
+        "not_checked": {flow: NOT_CHECKED[flow] for flow in sorted(flows)},
+        "runs": list(verdicts),
+    }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2))
