@@ -20,7 +20,7 @@ from connectors.clickhouse.behind import (
 from connectors.clickhouse.receipts import Receipts
 from connectors.clickhouse.saved_rows import read_rows
 from connectors.clickhouse.tables import TABLES
-from connectors.clickhouse.writer import TableWriter, to_batch
+from connectors.clickhouse.writer import TableWriter
 from connectors.courier import ThreadCourier
 from schemas.blocks import Rows
 from schemas.errors import PermanentError, TransientError
@@ -289,7 +289,7 @@ def test_an_epoch_waits_no_longer_than_its_transaction_may_stay_open(last: str) 
 
     def add(*runs: int) -> None:
         for run in runs:
-            writer.add(0, "fates", to_batch(fates(run), TABLES["fates"]))
+            writer.add(0, fates(run))
 
     for run in (1, 2):
         add(run)
@@ -320,7 +320,7 @@ def test_what_is_done_at_the_last_moment_of_a_look_is_well() -> None:
 
     client: Any = Table()
     writer = BehindWriter(TableWriter(client), Late(), rows_max=1_000)
-    writer.add(0, "fates", to_batch(fates(1), TABLES["fates"]))
+    writer.add(0, fates(1))
     writer.finish()
 
     assert writer.unconfirmed(0) is None
