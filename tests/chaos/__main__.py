@@ -45,6 +45,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="time under faults (default 10)")
     parser.add_argument("--faults", default="", help="some of them, joined by commas")
     parser.add_argument("--flow", choices=sorted(NOT_CHECKED), default="ingest")
+    parser.add_argument("--each-once", action="store_true", help="each fault once, without a time")
     parser.add_argument("--rate", type=int, default=400, help="messages a second")
     parser.add_argument("--cells", type=int, help="0: the plain process (default: by the seed)")
     parser.add_argument("--report", type=Path, help="write counts and times to this JSON file")
@@ -200,6 +201,7 @@ def main(argv: Sequence[str]) -> int:
             rate=options.rate,
             flow=options.flow,
             cells=cells_of(options, seed),
+            each_once=options.each_once,
         )
         verdicts = [one_run(plan, options.keep)]
         tell_verdict(verdicts[0])

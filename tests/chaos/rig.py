@@ -34,7 +34,7 @@ TRANSACTION_S: Final = {"ingest": 6, "all": 12}
 """How long a transaction of a flow may stay open: its slowest epoch on a busy machine."""
 
 EPOCH_S: Final = 0.5
-DECIDED_S_MAX: Final = 240.0
+DECIDED_S_MAX: Final = 480.0
 BACK_OFF_S: Final = 0.3
 RESTARTS_IN_A_ROW_MAX: Final = 12
 ASK_S_MAX: Final = 10.0

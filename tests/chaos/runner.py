@@ -76,6 +76,7 @@ class Plan(msgspec.Struct, frozen=True):
     Units: `rate` in messages a second; `rest_s` without a move after which nothing more is
     expected. Shapes: `prepare` changes the tables before the first start; `sabotage` names what
     to break inside the target. `kills_max` ends the faults early; 0 does not.
+    `each_once` has every fault once, in an order that the seed decides, however long that takes.
     """
 
     seed: int
@@ -87,6 +88,7 @@ class Plan(msgspec.Struct, frozen=True):
     sabotage: str = ""
     more: Mapping[str, str] = {}
     kills_max: int = 0
+    each_once: bool = False
     prepare: Callable[[Client], None] = lambda _client: None
     commit_age_s_max: float = COMMIT_AGE_S_MAX
     rest_s: float = 60.0
@@ -176,7 +178,8 @@ def _torment(rig: Rig, plan: Plan, verdict: Verdict) -> None:
     counted: Counter[str] = Counter()
     deadline_s = time.monotonic() + plan.seconds
     for number, fault in enumerate(_sequence(rig, plan, rng, counted)):
-        if time.monotonic() > deadline_s or 0 < plan.kills_max <= rig.target.killed:
+        is_over = time.monotonic() > deadline_s and not plan.each_once
+        if is_over or 0 < plan.kills_max <= rig.target.killed:
             break
         counted[fault.name] += 1
         verdict.faults = dict(counted)
@@ -188,7 +191,10 @@ def _torment(rig: Rig, plan: Plan, verdict: Verdict) -> None:
 
 
 def _sequence(rig: Rig, plan: Plan, rng: Random, counted: Counter[str]) -> Iterator[Fault]:
-    """Fault after fault, drawn by weight from what is possible now."""
+    """Fault after fault, drawn by weight from what is possible now; or each once."""
+    if plan.each_once:
+        yield from rng.sample(plan.faults, len(plan.faults))
+        return
     while True:
         possible = [
             fault

@@ -21,8 +21,8 @@ from schemas.errors import TransientError
 ROOT: Final = Path(__file__).parents[2]
 SITE: Final = Path(__file__).with_name("site")
 STARTED: Final = '"event": "flow_started"'
-START_S_MAX: Final = 60.0
-STOP_S_MAX: Final = 90.0
+START_S_MAX: Final = 240.0
+STOP_S_MAX: Final = 120.0
 LEAVE_S_MAX: Final = 30.0
 POLL_S: Final = 0.05
 CONFIG: Final = 78

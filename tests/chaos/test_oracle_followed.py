@@ -100,7 +100,7 @@ ROW = evidence().journeys[0]
             "redecided",
         ),
         (
-            with_word(word(DECISIONS, f"{REQUESTS}/0/1/100", id="dec-2", journey="jrn-0")),
+            with_word(word(DECISIONS, f"{REQUESTS}/0/0/100", id="dec-2", journey="jrn-0")),
             "redecided wrong_decisions",
         ),
         (
