@@ -338,18 +338,17 @@ static PyObject *label_parts(const LabelKey *label) {
 
 /* --- a batch ---------------------------------------------------------------------------------- */
 
-enum { IDS, CORRELATIONS, SUBJECTS, CAUSATIONS, HISTORIES, TRACEPARENTS, TRACESTATES, MACS, RESTS, LISTS };
-enum { NUMBERS, TIMES, RECORDEDS, EXPIRIES, ARRAYS };
+enum { NUMBERS, TIMES, RECORDEDS, EXPIRIES, NAMED, ARRAYS };
 
 typedef struct {
-    PyObject *lists[LISTS], *arrays[ARRAYS], *used, *fresh, *suspects;
+    PyObject *arrays[ARRAYS], *used, *fresh, *suspects;
     int64_t *numbers[ARRAYS];
-    PyObject *empty, *nothing; /* "" and (): what stands where nothing does */
+    Found *found;
 } Columns;
 
 /* The headers that are none of ours, verbatim. */
-static PyObject *rest_of(const Arena *arena, size_t place, const View *found) {
-    PyObject *all = header_list(arena, place), *rest = all ? PyTuple_New(found->unknown) : NULL;
+PyObject *rest_of(const Arena *arena, size_t place, int32_t unknown) {
+    PyObject *all = header_list(arena, place), *rest = all ? PyTuple_New(unknown) : NULL;
     size_t at = arena->rows[place].headers;
     for (Py_ssize_t n = 0, kept = 0; rest && n < arena->rows[place].header_count; n++) {
         HeaderView view;
@@ -364,30 +363,22 @@ static PyObject *rest_of(const Arena *arena, size_t place, const View *found) {
     return rest;
 }
 
-static bool set(PyObject *list, size_t place, PyObject *item) {
-    return item && !PyList_SetItem(list, (Py_ssize_t)place, item);
-}
-
-static bool fill(Columns *columns, const Arena *arena, size_t place, const View *found) {
-    const Part *parts = found->parts;
+/* Keep where the parts stand; false where that is too far behind for a short number. */
+static bool keep_places(TicketPlaces *places, const char *first, const View *view) {
+    static const uint8_t attributes[RESTS] = {ID, CORRELATION, SUBJECT, CAUSATION, HOPS, TRACEPARENT, TRACESTATE, MAC};
+    const Part *parts = view->parts;
     bool traced = parts[TRACEPARENT].size >= 0 && is_trace(parts[TRACEPARENT]);
-    static const struct {
-        uint8_t list, attribute;
-    } texts[] = {{IDS, ID}, {CORRELATIONS, CORRELATION}, {SUBJECTS, SUBJECT}, {CAUSATIONS, CAUSATION}, {HISTORIES, HOPS}},
-      bytes[] = {{TRACEPARENTS, TRACEPARENT}, {TRACESTATES, TRACESTATE}, {MACS, MAC}};
-    PyObject **lists = columns->lists;
-    for (int n = 0; n < 5; n++) {
-        const Part *part = &parts[texts[n].attribute];
-        if (part->size >= 0 && !set(lists[texts[n].list], place, PyUnicode_DecodeASCII(part->at, part->size, NULL)))
+    for (int n = 0; n < RESTS; n++) {
+        const Part *part = &parts[attributes[n]];
+        places->parts[n] = (Place){0, NOWHERE};
+        if (part->size < 0 || (!traced && (n == TRACEPARENTS || n == TRACESTATES)))
+            continue;
+        if (part->at - first >= NOWHERE || part->size >= NOWHERE)
             return false;
+        places->parts[n] = (Place){(uint16_t)(part->at - first), (uint16_t)part->size};
     }
-    for (int n = 0; n < 3; n++) {
-        const Part *part = &parts[bytes[n].attribute];
-        bool wanted = part->size >= 0 && (traced || bytes[n].list == MACS);
-        if (wanted && !set(lists[bytes[n].list], place, PyBytes_FromStringAndSize(part->at, part->size)))
-            return false;
-    }
-    return !found->unknown || set(lists[RESTS], place, rest_of(arena, place, found));
+    places->unknown = view->unknown;
+    return true;
 }
 
 static bool leave(Columns *columns, size_t place) { /* a suspect: the pure reader puts it */
@@ -403,26 +394,36 @@ static bool append_new(PyObject *list, PyObject *item) {
     return fine;
 }
 
+/* The number of a message's label; -1 for a suspect, -2 with an exception. */
+static int scan_one(Scanner *self, const Arena *arena, const Row *row, Columns *columns, TicketPlaces *places,
+                    int64_t *times) {
+    View found;
+    places->unknown = -1;
+    if (row->header_count <= 0 || !find_parts(self, arena, row, &found) || !is_plain(character_sets(), &found, times) ||
+        !keep_places(places, arena->headers.at + row->headers, &found))
+        return -1;
+    uint32_t known = self->count;
+    int label = label_of(self, &found);
+    if (label == -2)
+        PyErr_NoMemory();
+    else if (self->count > known && !append_new(columns->fresh, label_parts(&self->labels[label])))
+        label = -2;
+    if (label < 0)
+        places->unknown = -1;
+    return label;
+}
+
 static bool scan_all(Scanner *self, const Arena *arena, Columns *columns) {
-    const uint8_t *sets = character_sets();
     int32_t locals = 0;
     for (size_t place = 0; place < arena->size; place++) {
-        View found;
+        TicketPlaces *places = &columns->found->tickets[place];
         int64_t times[3] = {-1, -1, -1};
-        int label = -1;
-        if (arena->rows[place].header_count > 0 && find_parts(self, arena, &arena->rows[place], &found) &&
-            is_plain(sets, &found, times)) {
-            uint32_t known = self->count;
-            label = label_of(self, &found);
-            if (label == -2) {
-                PyErr_NoMemory();
-                return false;
-            }
-            if (self->count > known && !append_new(columns->fresh, label_parts(&self->labels[label])))
-                return false;
-        }
+        int label = scan_one(self, arena, &arena->rows[place], columns, places, times);
+        if (label == -2)
+            return false;
         for (int n = 0; n < 3; n++)
             columns->numbers[TIMES + n][place] = label < 0 ? -1 : times[n];
+        columns->numbers[NAMED][place] = label >= 0 && places->parts[SUBJECTS].size != NOWHERE;
         columns->numbers[NUMBERS][place] = -1;
         if (label < 0) {
             if (!leave(columns, place))
@@ -436,23 +437,13 @@ static bool scan_all(Scanner *self, const Arena *arena, Columns *columns) {
                 return false;
         }
         columns->numbers[NUMBERS][place] = key->local;
-        if (!fill(columns, arena, place, &found))
-            return false;
     }
     return true;
 }
 
-static bool make_columns(Columns *columns, size_t size) {
-    bool fine = (columns->empty = PyUnicode_FromStringAndSize("", 0)) && (columns->nothing = PyTuple_New(0)) &&
-                (columns->used = PyList_New(0)) && (columns->fresh = PyList_New(0)) &&
-                (columns->suspects = PyList_New(0));
-    for (int n = 0; fine && n < LISTS; n++) {
-        PyObject *absent = n == RESTS ? columns->nothing : n >= TRACEPARENTS ? Py_None : columns->empty;
-        PyObject *one = Py_BuildValue("[O]", absent);
-        columns->lists[n] = one ? PySequence_Repeat(one, (Py_ssize_t)size) : NULL;
-        Py_XDECREF(one);
-        fine = columns->lists[n] != NULL;
-    }
+static bool make_columns(Columns *columns, PyObject *batch, size_t size) {
+    bool fine = (columns->used = PyList_New(0)) && (columns->fresh = PyList_New(0)) &&
+                (columns->suspects = PyList_New(0)) && (columns->found = found_new(batch));
     for (int n = 0; fine && n < ARRAYS; n++) {
         columns->arrays[n] = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(size * sizeof(int64_t)));
         fine = columns->arrays[n] != NULL;
@@ -463,9 +454,10 @@ static bool make_columns(Columns *columns, size_t size) {
 }
 
 PyDoc_STRVAR(scan_doc,
-             "scan(batch) -> (labels, fresh, again, suspects, arrays, lists)\n\n"
+             "scan(batch) -> (labels, fresh, again, suspects, arrays, found)\n\n"
              "`labels` are the numbers of the labels in this batch, `fresh` the parts of those that are new; with\n"
-             "`again`, numbers begin anew. `suspects` are the places that the pure reader has to judge.");
+             "`again`, numbers begin anew. `suspects` are the places that the pure reader has to judge. `found` makes\n"
+             "the columns of texts.");
 
 static PyObject *scanner_scan(PyObject *object, PyObject *batch) {
     Scanner *self = (Scanner *)object;
@@ -480,26 +472,20 @@ static PyObject *scanner_scan(PyObject *object, PyObject *batch) {
     for (uint32_t n = 0; n < self->count; n++)
         self->labels[n].local = -1;
     Columns columns = {.used = NULL};
-    bool fine = make_columns(&columns, arena->size) && scan_all(self, arena, &columns);
-    PyObject *arrays = fine ? PyTuple_New(ARRAYS) : NULL, *lists = fine ? PyTuple_New(LISTS) : NULL;
+    bool fine = make_columns(&columns, batch, arena->size) && scan_all(self, arena, &columns);
+    PyObject *arrays = fine ? PyTuple_New(ARRAYS) : NULL;
     for (int n = 0; arrays && n < ARRAYS; n++)
         PyTuple_SetItem(arrays, n, Py_NewRef(columns.arrays[n]));
-    for (int n = 0; lists && n < LISTS; n++)
-        PyTuple_SetItem(lists, n, Py_NewRef(columns.lists[n]));
-    PyObject *result = arrays && lists ? Py_BuildValue("(OOOOOO)", columns.used, columns.fresh, again ? Py_True : Py_False,
-                                                       columns.suspects, arrays, lists)
-                                       : NULL;
+    PyObject *result = arrays ? Py_BuildValue("(OOOOOO)", columns.used, columns.fresh, again ? Py_True : Py_False,
+                                              columns.suspects, arrays, columns.found)
+                              : NULL;
     Py_XDECREF(arrays);
-    Py_XDECREF(lists);
-    for (int n = 0; n < LISTS; n++)
-        Py_XDECREF(columns.lists[n]);
     for (int n = 0; n < ARRAYS; n++)
         Py_XDECREF(columns.arrays[n]);
-    Py_XDECREF(columns.empty);
-    Py_XDECREF(columns.nothing);
     Py_XDECREF(columns.used);
     Py_XDECREF(columns.fresh);
     Py_XDECREF(columns.suspects);
+    Py_XDECREF((PyObject *)columns.found);
     if (!result) /* labels that Python was not told of must not be known here */
         forget_labels(self);
     return result;
