@@ -185,12 +185,30 @@ def _edge(rng: random.Random, raw: Raw) -> Raw:
     ]
 
 
+def _crowd(rng: random.Random, raw: Raw) -> Raw:
+    """More names than a batch keeps, so that some of ours come too late."""
+    odd: Raw = [(b"x-%d" % rng.randrange(200), b"") for _ in range(rng.choice((1, 1, 1, 80)))]
+    return odd + raw
+
+
 def _any_attribute(rng: random.Random, raw: Raw) -> Raw:
     return [*raw, (rng.choice(ATTRIBUTES).encode(), rng.randbytes(rng.randrange(12)))]
 
 
 CHANGES: Final = (
-    *(_drop, _repeat, _shuffle, _null, _cut, _spoil, _stretch, _rename, _add, _any_attribute),
+    *(
+        _drop,
+        _repeat,
+        _shuffle,
+        _null,
+        _cut,
+        _spoil,
+        _stretch,
+        _rename,
+        _add,
+        _any_attribute,
+        _crowd,
+    ),
     *(_edge, _edge, _edge, _edge),
 )
 

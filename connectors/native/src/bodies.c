@@ -12,7 +12,7 @@
 enum { TEXT, CHOICE, INTEGER, REAL, TRUTH, ARRAY, OBJECT, OTHER, KINDS };
 #define FIELDS_MAX 48
 #define SLOTS_MAX 16
-#define NAME_BYTES_MAX 62
+#define FIELD_BYTES_MAX 62
 #define DEPTH_MAX 8
 #define DIGITS_MAX 15 /* so many fit a double without loss, and an int64 with much to spare */
 
@@ -23,7 +23,7 @@ typedef struct {
 
 typedef struct Model Model;
 typedef struct Field {
-    char name[NAME_BYTES_MAX + 1]; /* and its closing quote */
+    char name[FIELD_BYTES_MAX + 1]; /* and its closing quote */
     uint8_t name_size;       /* with that */
     uint8_t kind;
     bool nullable, above, below; /* the bounds themselves are out */
@@ -131,7 +131,7 @@ static bool take_field(Model *model, PyObject *plan, int depth) {
     PyObject *type;
     if (!PyArg_ParseTuple(plan, "y#ppiO!", &name, &size, &required, &one_of, &slot, &PyTuple_Type, &type))
         return false;
-    if (size < 1 || size >= NAME_BYTES_MAX || model->count == FIELDS_MAX || slot < -1 || slot >= SLOTS_MAX || (slot >= 0 && depth)) {
+    if (size < 1 || size >= FIELD_BYTES_MAX || model->count == FIELDS_MAX || slot < -1 || slot >= SLOTS_MAX || (slot >= 0 && depth)) {
         PyErr_SetString(PyExc_ValueError, "a field that is out of bounds");
         return false;
     }

@@ -39,8 +39,6 @@ static const struct {
 #define HEADERS_BYTES_MAX 16384
 #define HOPS_BYTES_MAX 256
 #define LABELS_MAX 4096
-#define POSITIONS 32
-#define NAME_BYTES 24
 
 typedef struct {
     const char *at;
@@ -64,10 +62,7 @@ typedef struct {
     LabelKey *labels; /* by number */
     uint32_t count;
     uint16_t slots[LABELS_MAX * 2]; /* number + 1 */
-    struct {
-        char name[NAME_BYTES];
-        uint8_t size, attribute;
-    } positions[POSITIONS]; /* what stood there last: most messages have the same headers */
+    uint8_t attributes[NAMES_MAX];  /* of the names of the batch that is being scanned */
 } Scanner;
 
 PyTypeObject *scanner_type;
@@ -78,14 +73,15 @@ static bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
 static bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* Characters by set: 1 of identifiers, 2 of names. */
+/* Characters by set: 1 of identifiers, 2 of names, 4 of traces. */
 static const uint8_t *character_sets(void) {
     static uint8_t sets[256];
     if (!sets['a']) /* under the interpreter's lock; every writer writes the same */
         for (int c = 0; c < 256; c++) {
             char ch = (char)c;
             bool word = is_upper(ch) || is_lower(ch) || is_digit(ch) || ch == '_' || ch == '-';
-            sets[c] = (uint8_t)((word ? 3 : 0) | (ch == '.' || ch == ':' ? 2 : 0));
+            bool trace = is_digit(ch) || ch == '-' || (ch >= 'a' && ch <= 'f');
+            sets[c] = (uint8_t)((word ? 3 : 0) | (ch == '.' || ch == ':' ? 2 : 0) | (trace ? 4 : 0));
         }
     return sets;
 }
@@ -134,13 +130,10 @@ static int64_t time_of(Part part) {
     return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms;
 }
 
-static bool is_trace(Part part) {
-    if (part.size != 55 || memcmp(part.at, "00-", 3) || part.at[35] != '-' || part.at[52] != '-')
+static bool is_trace(const uint8_t *sets, Part part) {
+    if (!all_of(sets, 4, part, 55, 55) || memcmp(part.at, "00-", 3) || part.at[35] != '-' || part.at[52] != '-')
         return false;
-    for (int n = 3; n < 55; n++)
-        if (n != 35 && n != 52 && !is_digit(part.at[n]) && !(part.at[n] >= 'a' && part.at[n] <= 'f'))
-            return false;
-    return true;
+    return !memchr(part.at + 3, '-', 32) && !memchr(part.at + 36, '-', 16) && !memchr(part.at + 53, '-', 2);
 }
 
 /* One hop: two letters of a stage, a node, a delta, acts. `gate` is the stage with its node. */
@@ -213,24 +206,15 @@ static bool is_ascii(const char *at, int32_t size) {
     return true;
 }
 
-static int attribute_of(Scanner *self, int position, const HeaderView *view) {
-    if (position < POSITIONS && self->positions[position].size == view->name_size && view->name_size &&
-        !memcmp(self->positions[position].name, view->name, (size_t)view->name_size))
-        return self->positions[position].attribute;
+static uint8_t attribute_of(const char *name, int32_t size) {
     for (size_t n = 0; n < KNOWN_COUNT; n++)
-        if (KNOWN[n].size == view->name_size && !memcmp(KNOWN[n].name, view->name, KNOWN[n].size)) {
-            if (position < POSITIONS) {
-                memcpy(self->positions[position].name, view->name, KNOWN[n].size);
-                self->positions[position].size = KNOWN[n].size;
-                self->positions[position].attribute = KNOWN[n].attribute;
-            }
+        if (KNOWN[n].size == size && !memcmp(KNOWN[n].name, name, KNOWN[n].size))
             return KNOWN[n].attribute;
-        }
     return UNKNOWN;
 }
 
 /* Where each attribute stands; false for a message to be judged by the pure reader. */
-static bool find_parts(Scanner *self, const Arena *arena, const Row *row, View *found) {
+static bool find_parts(const Scanner *self, const Arena *arena, const Row *row, View *found) {
     static const uint8_t name_sizes[ATTRIBUTES] = {14, 9, 7, 12, 14, 21, 15, 13, 17, 13, 5,
                                                    7, 16, 10, 11, 14, 15, 13, 12, 11, 10};
     uint32_t seen = 0;
@@ -241,7 +225,8 @@ static bool find_parts(Scanner *self, const Arena *arena, const Row *row, View *
     for (int n = 0; n < row->header_count; n++) {
         HeaderView view;
         at = header_at(arena, at, &view);
-        int attribute = attribute_of(self, n, &view);
+        /* A name that is not kept may be one of ours all the same. */
+        int attribute = view.name_number < 0 ? attribute_of(view.name, view.name_size) : self->attributes[view.name_number];
         size_t size = view.value ? (size_t)view.value_size : 0;
         others += (size_t)view.name_size; /* the limit on everything counts names as they stand */
         if (attribute == UNKNOWN) {
@@ -353,10 +338,7 @@ PyObject *rest_of(const Arena *arena, size_t place, int32_t unknown) {
     for (Py_ssize_t n = 0, kept = 0; rest && n < arena->rows[place].header_count; n++) {
         HeaderView view;
         at = header_at(arena, at, &view);
-        bool ours = false;
-        for (size_t known = 0; known < KNOWN_COUNT; known++)
-            ours = ours || (KNOWN[known].size == view.name_size && !memcmp(KNOWN[known].name, view.name, KNOWN[known].size));
-        if (!ours && PyTuple_SetItem(rest, kept++, Py_NewRef(PyList_GetItem(all, n))))
+        if (attribute_of(view.name, view.name_size) == UNKNOWN && PyTuple_SetItem(rest, kept++, Py_NewRef(PyList_GetItem(all, n))))
             Py_CLEAR(rest);
     }
     Py_XDECREF(all);
@@ -367,7 +349,7 @@ PyObject *rest_of(const Arena *arena, size_t place, int32_t unknown) {
 static bool keep_places(TicketPlaces *places, const char *first, const View *view) {
     static const uint8_t attributes[RESTS] = {ID, CORRELATION, SUBJECT, CAUSATION, HOPS, TRACEPARENT, TRACESTATE, MAC};
     const Part *parts = view->parts;
-    bool traced = parts[TRACEPARENT].size >= 0 && is_trace(parts[TRACEPARENT]);
+    bool traced = parts[TRACEPARENT].size >= 0 && is_trace(character_sets(), parts[TRACEPARENT]);
     for (int n = 0; n < RESTS; n++) {
         const Part *part = &parts[attributes[n]];
         places->parts[n] = (Place){0, NOWHERE};
@@ -471,6 +453,8 @@ static PyObject *scanner_scan(PyObject *object, PyObject *batch) {
         forget_labels(self);
     for (uint32_t n = 0; n < self->count; n++)
         self->labels[n].local = -1;
+    for (int n = 0; n < arena->name_count; n++)
+        self->attributes[n] = attribute_of(arena->names[n].text, arena->names[n].size);
     Columns columns = {.used = NULL};
     bool fine = make_columns(&columns, batch, arena->size) && scan_all(self, arena, &columns);
     PyObject *arrays = fine ? PyTuple_New(ARRAYS) : NULL;

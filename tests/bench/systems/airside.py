@@ -148,6 +148,8 @@ class Job:
         # By positive or not, campaign and channel; the corpus has 50 and 4 of them.
         self._arm_counts: Codes = np.zeros(2 * WORDS_MAX, np.int64)
         self._changed: list[Codes] = []
+        # By kind and campaign: no cell is dropped here, so a pair keeps its number.
+        self._pair_numbers: Codes = np.full(len(KINDS) * WORDS_MAX, -1, np.int64)
         self.people = People(level)
 
     @property
@@ -176,34 +178,35 @@ class Job:
         tickets, bodies = block.tickets, block.bodies
         found = tickets.numbers[places]
         campaigns = self._campaigns.of(words_of(bodies, "campaign", places))
+        number_of = self._kinds
+        kinds = np.array([number_of[label.type] for label in tickets.labels], np.int64)[found]
         minutes = tickets.times_ms[places] // MINUTE_MS
         nothing = np.zeros(len(places), np.int64)
         self._changed.append(
             self.rollup.add(
                 minutes=minutes,
-                numbers=self._numbers(tickets.labels, found, campaigns),
+                numbers=self._dimensions(kinds, campaigns),
                 amounts=nothing,
                 buckets=nothing,
                 recorded=nothing,
             )
         )
         if self._job == "C":
-            number_of = self._kinds
-            kinds = np.array([number_of[label.type] for label in tickets.labels], np.int64)[found]
             self.people.add(tickets.subjects, places, kinds)
             self._learn(campaigns, self._channels.of(words_of(bodies, "channel", places)), kinds)
 
-    def _numbers(self, labels: list[Any], found: Codes, campaigns: Codes) -> Codes:
+    def _dimensions(self, kinds: Codes, campaigns: Codes) -> Codes:
         """The rollup's number of each message: dimensions are made once for each pair."""
-        pairs, back = np.unique(found * WORDS_MAX + campaigns, return_inverse=True)
-        names = list(self._campaigns.numbers)
-        numbers = [
-            self.rollup.number_of(
-                Dimensions(labels[pair // WORDS_MAX].type, names[pair % WORDS_MAX], "", "", "")
-            )
-            for pair in pairs.tolist()
-        ]
-        return np.array(numbers, np.int64)[back]
+        pairs = kinds * WORDS_MAX + campaigns
+        found: Codes = self._pair_numbers[pairs]
+        if found.min(initial=0) < 0:
+            names = list(self._campaigns.numbers)
+            for pair in np.unique(pairs[found < 0]).tolist():
+                kind, campaign = KINDS[pair // WORDS_MAX], names[pair % WORDS_MAX]
+                number = self.rollup.number_of(Dimensions(kind, campaign, "", "", ""))
+                self._pair_numbers[pair] = number
+            found = self._pair_numbers[pairs]
+        return found
 
     def _learn(self, campaigns: Codes, channels: Codes, kinds: Codes) -> None:
         failed = _FAILED[kinds]
