@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, Final, NamedTuple
 
@@ -18,8 +18,9 @@ import pyarrow as pa
 import structlog
 from bytewax.outputs import StatefulSinkPartition
 
+from connectors.clickhouse.gather import Gathered
 from connectors.clickhouse.tables import TABLES
-from connectors.clickhouse.writer import TableWriter, get_ready, last_are_fates, to_batch
+from connectors.clickhouse.writer import TableWriter, get_ready, last_are_fates
 from connectors.courier import Courier, ThreadCourier
 from connectors.lane_sink import LaneSink
 from connectors.tell import tells
@@ -72,14 +73,14 @@ class BehindWriter:
         self._failed = False
         self._leave_by_s = float("inf")
         self._epoch = 0
-        self._gathered: dict[str, Parts] = {}
+        self._gathered: dict[str, dict[int, Gathered]] = {}
         self._sends: list[_Send] = []
 
-    def add(self, lane: int, table: str, batch: pa.RecordBatch) -> None:
+    def add(self, lane: int, rows: Rows) -> None:
         """Take rows; hands the table's over when there are enough."""
-        parts = self._gathered.setdefault(table, [])
-        parts.append((lane, batch))
-        if _rows(parts) < self._rows_max:
+        table = rows.table
+        self._of(lane, table).add(rows)
+        if sum(map(len, self._gathered[table].values())) < self._rows_max:
             return
         self._hand_over(table)
         while self._on_their_way(table) > AHEAD_MAX * self._rows_max:
@@ -117,7 +118,8 @@ class BehindWriter:
         """A lane's rows that are not confirmed, as bytes with a version; None for none."""
         tables: dict[str, list[pa.RecordBatch]] = {}
         waiting = [(send.table, send.parts) for send in self._sends if not _confirmed(send)]
-        for table, parts in [*waiting, *self._gathered.items()]:
+        gathered = [(table, _parts(lanes)) for table, lanes in self._gathered.items()]
+        for table, parts in [*waiting, *gathered]:
             own = [batch for number, batch in parts if number == lane]
             if own:
                 tables.setdefault(table, []).extend(own)
@@ -133,12 +135,18 @@ class BehindWriter:
         """
         for table, batches in read_unconfirmed(state).items():
             for batch in batches:
-                self._gathered.setdefault(table, []).append((lane, batch))
+                self._of(lane, table).put(batch)
         for table in last_are_fates(self._gathered):
             self._hand_over(table)
 
+    def _of(self, lane: int, table: str) -> Gathered:
+        lanes = self._gathered.setdefault(table, {})
+        if lane not in lanes:
+            lanes[lane] = Gathered(TABLES[table])
+        return lanes[lane]
+
     def _hand_over(self, table: str) -> None:
-        parts = self._gathered.pop(table)
+        parts = _parts(self._gathered.pop(table))
         batches = [batch for _, batch in parts]
         told = self._submit(lambda: self._writer.send(table, batches))
         self._sends.append(_Send(self._epoch, table, parts, told))
@@ -249,8 +257,7 @@ class BehindPartition(StatefulSinkPartition[list[Rows], bytes | None]):
         """Take rows; waits for ClickHouse only where it is far behind."""
         for parts in items:
             for rows in parts:
-                batch = to_batch(rows, TABLES[rows.table])
-                self._writer.add(self._lane, rows.table, batch)
+                self._writer.add(self._lane, rows)
 
     @tells("write_rows")
     def snapshot(self) -> bytes | None:
@@ -341,6 +348,10 @@ def _unreadable(found: str) -> PermanentError:
 
 def _confirmed(send: _Send) -> bool:
     return send.told.done() and send.told.exception() is None
+
+
+def _parts(lanes: Mapping[int, Gathered]) -> Parts:
+    return [(lane, batch) for lane, gathered in lanes.items() for batch in gathered.batches()]
 
 
 def _rows(parts: Parts) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,11 @@ import structlog
 from clickhouse_connect.driver.client import Client
 
 from connectors.clickhouse.client import WORLD_ERRORS, is_passing, write_error
+from connectors.clickhouse.gather import Gathered
 from connectors.clickhouse.tables import TABLES, Table
 from connectors.crash import crash_point
 from connectors.metrics import ROWS, WRITE
-from schemas.blocks import Coded, Rows
+from schemas.blocks import Rows
 
 _log = structlog.get_logger(__name__)
 
@@ -67,24 +68,27 @@ class TableWriter:
         self._on_wait = on_wait
         self._sleep = sleep
         self._steady_s = steady_s
-        self._batches: dict[str, list[pa.RecordBatch]] = {}
+        self._gathered: dict[str, Gathered] = {}
         self._failing_since_s: float | None = None
         self._stopping_since_s: float | None = None
 
     def add(self, rows: Rows) -> None:
         """Take rows; sends the table's when there are enough."""
         table = TABLES[rows.table]
-        batches = self._batches.setdefault(rows.table, [])
-        batches.append(to_batch(rows, table))
-        if sum(batch.num_rows for batch in batches) >= self._rows_max:
-            if table.key:
-                batches[:] = [latest(pa.Table.from_batches(batches), table)]
-            if sum(batch.num_rows for batch in batches) >= self._rows_max:
-                self._send(rows.table)
+        gathered = self._gathered.setdefault(rows.table, Gathered(table))
+        gathered.add(rows)
+        if len(gathered) < self._rows_max:
+            return
+        if table.key:
+            folded = self._gathered[rows.table] = Gathered(table)
+            folded.put(latest(pa.Table.from_batches(gathered.batches()), table))
+            gathered = folded
+        if len(gathered) >= self._rows_max:
+            self._send(rows.table)
 
     def flush(self) -> None:
         """Send everything; returns when ClickHouse confirmed it."""
-        for name in last_are_fates(self._batches):
+        for name in last_are_fates(self._gathered):
             self._send(name)
         self.end()
 
@@ -93,9 +97,9 @@ class TableWriter:
         self._failing_since_s = None
 
     def _send(self, name: str) -> None:
-        batches = self._batches.pop(name, [])
-        if batches:
-            self.send(name, batches)
+        gathered = self._gathered.pop(name, None)
+        if gathered:
+            self.send(name, gathered.batches())
 
     def send(self, name: str, batches: list[pa.RecordBatch]) -> None:
         """Send these rows now; returns when ClickHouse confirmed them."""
@@ -148,28 +152,6 @@ class TableWriter:
 def last_are_fates(names: Iterable[str]) -> list[str]:
     """Tables in their order, the books last: who sees a message in them finds its row as well."""
     return sorted(names, key="fates".__eq__)
-
-
-def to_batch(rows: Rows, table: Table) -> pa.RecordBatch:
-    """Columns of Python or numpy values as one Arrow batch in the table's schema."""
-    return pa.RecordBatch.from_arrays(
-        [_column(rows.columns[field.name], field.type) for field in table.schema],
-        schema=table.schema,
-    )
-
-
-def _column(values: Any, kind: pa.DataType) -> pa.Array:
-    if isinstance(values, Coded):
-        return _column(values.words, kind).take(pa.array(values.codes))
-    if isinstance(values, np.ndarray) and values.ndim == 2:  # noqa: PLR2004 - rows and buckets
-        offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
-        flat = pa.array(values.reshape(-1).astype(np.uint64))
-        return pa.ListArray.from_arrays(pa.array(offsets), flat)
-    if pa.types.is_temporal(kind):
-        values = np.asarray(values, np.int32 if pa.types.is_date32(kind) else np.int64)
-    if isinstance(values, np.ndarray):
-        return pa.array(values).cast(kind)
-    return pa.array(values, kind)
 
 
 def latest(rows: pa.Table, table: Table) -> pa.RecordBatch:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
 
-from connectors.clickhouse import writer
+from connectors.clickhouse import gather, writer
 from connectors.clickhouse.writer import TableWriter, get_ready
 from flows.ingest import make_checker, make_gate
 from flows.run import tune_garbage_collection
@@ -55,7 +55,7 @@ STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
     ("rows: facts", gate, "fact_rows"),
     ("rows: rollup", LaneGate, "_roll_up"),
     ("rows: rollup, counters", Rollup, "add"),
-    ("rows: to Arrow", writer, "to_batch"),
+    ("rows: to Arrow", gather, "to_batch"),
     ("rows: one a key", writer, "latest"),
     ("snapshot: remembered events", Memory, "dump"),
     ("snapshot: the rest", LaneGate, "dump"),

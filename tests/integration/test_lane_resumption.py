@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors.kafka import resumption
 from connectors.native.level import Wish
 from schemas.blocks import RawBlock
 from schemas.errors import PermanentError
@@ -134,9 +135,10 @@ def test_without_the_notes_the_same_crash_cuts_other_blocks(
 
 
 def test_a_table_that_is_shorter_than_it_was_stops_the_lane(
-    topics: Topics, closing: ExitStack, tmp_path: Path
+    topics: Topics, closing: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silence would be worse: the lane would never come to its streams."""
+    monkeypatch.setattr(resumption, "_STUCK_S_MAX", 1.5)
     topics.send(topics.table, 8)
     saved = {"version": 2, "next": {(topics.table, 0): 40}}
     part = open_lane(closing, source(topics, order_folder=tmp_path), 0, saved)

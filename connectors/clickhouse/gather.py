@@ -1,0 +1,100 @@
+"""Put the rows of small blocks together before they become Arrow batches.
+
+A batch costs about as much for one row as for a hundred: some forty columns, each converted by
+calls of its own. So few rows wait, as Python values, until there are enough or somebody asks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from connectors.clickhouse.tables import Table
+from schemas.blocks import Coded, Rows
+
+APART_MIN: Final = 200
+"""Rows of a block from which they are a batch of their own."""
+
+TOGETHER_MAX: Final = 1_000
+"""Rows that wait together at most, and what a block adds."""
+
+
+class Gathered:
+    """Rows of one table, in the order in which they came.
+
+    State: copies of the values of less than `TOGETHER_MAX` rows and a block's, beside batches.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._batches: list[pa.RecordBatch] = []
+        self._in_batches = 0
+        self._loose: dict[str, list[Any]] = {}
+        self._loose_count = 0
+
+    def __len__(self) -> int:
+        return self._in_batches + self._loose_count
+
+    def add(self, rows: Rows) -> None:
+        """Take rows; their columns may change afterwards."""
+        if rows.size >= APART_MIN:
+            self._bind()
+            self.put(to_batch(rows, self._table))
+            return
+        if not self._loose:
+            self._loose = {name: [] for name in self._table.schema.names}
+        for name, column in self._loose.items():
+            column.extend(_values(rows.columns[name]))
+        self._loose_count += rows.size
+        if self._loose_count >= TOGETHER_MAX:
+            self._bind()
+
+    def put(self, batch: pa.RecordBatch) -> None:
+        """Take rows that are a batch already."""
+        self._bind()
+        self._batches.append(batch)
+        self._in_batches += batch.num_rows
+
+    def batches(self) -> list[pa.RecordBatch]:
+        """All rows; they stay here."""
+        self._bind()
+        return list(self._batches)
+
+    def _bind(self) -> None:
+        if self._loose_count:
+            rows = Rows("", self._loose_count, self._loose)
+            self._loose, self._loose_count = {}, 0
+            self.put(to_batch(rows, self._table))
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column, row by row, none of them a view of what it came from."""
+    if isinstance(column, list):
+        return column
+    if isinstance(column, np.ndarray | Coded):
+        return column.tolist()
+    return list(column)
+
+
+def to_batch(rows: Rows, table: Table) -> pa.RecordBatch:
+    """Columns of Python or numpy values as one Arrow batch in the table's schema."""
+    return pa.RecordBatch.from_arrays(
+        [_column(rows.columns[field.name], field.type) for field in table.schema],
+        schema=table.schema,
+    )
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, Coded):
+        return _column(values.words, kind).take(pa.array(values.codes))
+    if isinstance(values, np.ndarray) and values.ndim == 2:  # noqa: PLR2004 - rows and buckets
+        offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+        flat = pa.array(values.reshape(-1).astype(np.uint64))
+        return pa.ListArray.from_arrays(pa.array(offsets), flat)
+    if pa.types.is_temporal(kind):
+        values = np.asarray(values, np.int32 if pa.types.is_date32(kind) else np.int64)
+    if isinstance(values, np.ndarray):
+        return pa.array(values).cast(kind)
+    return pa.array(values, kind)
