@@ -46,6 +46,7 @@ class Bodies(Sequence[Any]):
     def __getitem__(self, place: Any) -> Any:
         if self._all is not None or isinstance(place, slice):
             return self._every()[place]
+        place = range(len(self))[place]
         if place in self.decoded:
             return self.decoded[place]
         return self._decoders[self._numbers[place]](self._values[place])
@@ -59,15 +60,27 @@ class Bodies(Sequence[Any]):
 
     def _every(self) -> list[Any]:
         if self._all is None:
-            decoders = [*self._decoders, _nothing]  # the last one answers for NO_LABEL, -1
-            numbers = self._numbers.copy()
-            numbers[list(self.decoded)] = -1
-            of = map(decoders.__getitem__, numbers.tolist())
-            found: list[Any] = list(map(call, of, self._values))
-            for place, body in self.decoded.items():
-                found[place] = body
-            self._all = found
+            self._all = self._some(range(len(self)))
         return self._all
+
+    def at(self, places: Sequence[int]) -> list[Any]:
+        """The bodies at these places. Shapes: places rise, each once."""
+        if self._all is not None or len(places) == len(self):
+            return columns_at(places, len(self))(self._every())
+        return self._some(places)
+
+    def _some(self, places: Sequence[int]) -> list[Any]:
+        take = columns_at(places, len(self))
+        decoders = [*self._decoders, _nothing]  # the last one answers for NO_LABEL, -1
+        numbers = self._numbers.copy()
+        numbers[list(self.decoded)] = -1
+        of = map(decoders.__getitem__, take(numbers.tolist()))
+        found: list[Any] = list(map(call, of, take(self._values)))
+        if self.decoded:
+            for at, place in enumerate(places):
+                if place in self.decoded:
+                    found[at] = self.decoded[place]
+        return found
 
     def words(self, name: str, places: Sequence[int] | Numbers) -> Coded:
         """One field of the bodies at these places, for fields with few different words."""
@@ -117,6 +130,13 @@ def words_of(bodies: Sequence[Any], name: str, places: Sequence[int] | Numbers) 
     if isinstance(bodies, Bodies):
         return bodies.words(name, places)
     return Coded.of(list(map(_of[name], columns_at(_as_list(places), len(bodies))(bodies))))
+
+
+def bodies_at(bodies: Sequence[Any], places: Sequence[int]) -> list[Any]:
+    """The bodies at these places, all at once where they have to be decoded."""
+    if isinstance(bodies, Bodies):
+        return bodies.at(places)
+    return columns_at(places, len(bodies))(bodies)
 
 
 def _as_list(places: Sequence[int] | Numbers) -> Sequence[int]:

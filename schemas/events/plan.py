@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import inspect
@@ -37,6 +38,11 @@ SLOTS: Final[Mapping[str, int]] = {name: slot for slot, name in enumerate(COLUMN
 NUMBERS: Final = frozenset(("amount_minor",))
 """The columns of numbers; the others are texts."""
 
+FIELDS_MAX: Final = 48
+NAME_BYTES_MAX: Final = 61
+DEPTH_MAX: Final = 8
+"""What the library takes of a model; one that has more is left to the decoder."""
+
 _COUNT_MAX: Final = 1 << 31
 _INTEGER_MAX: Final = (1 << 63) - 1
 _KEPT: Final = {Kind.TEXT, Kind.CHOICE}
@@ -60,15 +66,37 @@ def _model_of(kind: EventType) -> tuple[Any, ...] | None:
     fields = {field.name: field for field in found.fields}
     if not _is_plain(found) or any(fields[name].default is not None for name in one_of):
         return None
-    return tuple(_field_of(field, one_of, SLOTS.get(field.name, -1)) for field in found.fields)
+    return _fields_of(found, 0, one_of, SLOTS)
+
+
+def _fields_of(
+    found: inspect.StructType,
+    depth: int,
+    one_of: tuple[str, ...] = (),
+    slots: Mapping[str, int] = MappingProxyType({}),
+) -> tuple[Any, ...] | None:
+    """The fields of a model that stands so deep; None when the library could not take them."""
+    if len(found.fields) > FIELDS_MAX:
+        return None
+    if not all(_is_name(field.encode_name) for field in found.fields):
+        return None
+    return tuple(
+        _field_of(field, depth, one_of, slots.get(field.name, -1)) for field in found.fields
+    )
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name stands in a body as it is, and is no longer than the library takes."""
+    plain = name.isascii() and name.isprintable() and not {'"', "\\"} & set(name)
+    return plain and 1 <= len(name) <= NAME_BYTES_MAX
 
 
 def _is_plain(found: inspect.StructType) -> bool:
     return found.tag is None and not (found.array_like or found.forbid_unknown_fields)
 
 
-def _field_of(field: inspect.Field, one_of: tuple[str, ...] = (), slot: int = -1) -> Any:
-    described = _type_of(field.type)
+def _field_of(field: inspect.Field, depth: int, one_of: tuple[str, ...], slot: int) -> Any:
+    described = _type_of(field.type, depth)
     kept = {Kind.INTEGER} if field.name in NUMBERS else _KEPT
     if slot >= 0 and described[0] not in kept:
         described = _type(Kind.OTHER, nullable=described[1])
@@ -88,7 +116,7 @@ def _type(kind: Kind, *, nullable: bool = False, **told: Any) -> Any:
     )
 
 
-def _type_of(found: inspect.Type) -> Any:
+def _type_of(found: inspect.Type, depth: int) -> Any:
     nullable = False
     if isinstance(found, inspect.UnionType):
         left = [part for part in found.types if not isinstance(part, inspect.NoneType)]
@@ -96,12 +124,12 @@ def _type_of(found: inspect.Type) -> Any:
         if len(left) != 1:
             return _type(Kind.OTHER, nullable=nullable)
         found = left[0]
-    told = _told_of(found)
+    told = _told_of(found, depth)
     kind = told.pop("kind", Kind.OTHER)
     return _type(kind, nullable=nullable, **told)
 
 
-def _told_of(found: inspect.Type) -> dict[str, Any]:
+def _told_of(found: inspect.Type, depth: int) -> dict[str, Any]:
     """What the library has to know of one type; nothing for one that it does not know."""
     if isinstance(found, inspect.StrType) and found.pattern is None:
         return {"kind": Kind.TEXT, **_sizes(found.min_length, found.max_length)}
@@ -113,13 +141,17 @@ def _told_of(found: inspect.Type) -> dict[str, Any]:
         return {"kind": Kind.REAL, **_reals(found)}
     if isinstance(found, inspect.BoolType):
         return {"kind": Kind.TRUTH}
+    return _told_of_many(found, depth + 1) if depth < DEPTH_MAX else {}
+
+
+def _told_of_many(found: inspect.Type, depth: int) -> dict[str, Any]:
+    """The same of an array or an object, whose values stand so deep."""
     if isinstance(found, inspect.VarTupleType):
         sizes = _sizes(found.min_length, found.max_length)
-        return {"kind": Kind.ARRAY, "item": _type_of(found.item_type), **sizes}
+        return {"kind": Kind.ARRAY, "item": _type_of(found.item_type, depth), **sizes}
     if isinstance(found, inspect.StructType) and _is_plain(found):
-        if hasattr(found.cls, "__post_init__"):
-            return {}
-        return {"kind": Kind.OBJECT, "object": tuple(_field_of(part) for part in found.fields)}
+        fields = None if hasattr(found.cls, "__post_init__") else _fields_of(found, depth)
+        return {} if fields is None else {"kind": Kind.OBJECT, "object": fields}
     return {}
 
 
@@ -128,16 +160,24 @@ def _are_words(values: tuple[Any, ...]) -> bool:
 
 
 def _sizes(low: int | None, high: int | None) -> dict[str, int]:
-    return {"low": low or 0, "high": _COUNT_MAX if high is None else high}
+    return {
+        "low": min(low or 0, _COUNT_MAX),
+        "high": _COUNT_MAX if high is None else min(high, _COUNT_MAX),
+    }
 
 
 def _integers(found: inspect.IntType) -> dict[str, int]:
     low = found.ge if found.gt is None else found.gt + 1
     high = found.le if found.lt is None else found.lt - 1
     return {
-        "low": -_INTEGER_MAX if low is None else low,
-        "high": _INTEGER_MAX if high is None else high,
+        "low": -_INTEGER_MAX if low is None else _bounded(low),
+        "high": _INTEGER_MAX if high is None else _bounded(high),
     }
+
+
+def _bounded(bound: int) -> int:
+    """A bound that the library can hold; values beyond are none that it takes."""
+    return max(-_INTEGER_MAX, min(bound, _INTEGER_MAX))
 
 
 def _reals(found: inspect.FloatType) -> dict[str, Any]:

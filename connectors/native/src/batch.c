@@ -90,6 +90,30 @@ static PyObject *batch_item(PyObject *self, Py_ssize_t place) {
     return header_list(((Batch *)self)->arena, (size_t)place);
 }
 
+static PyObject *batch_get(PyObject *self, PyObject *key) {
+    if (PyIndex_Check(key)) {
+        Py_ssize_t place = PyNumber_AsSsize_t(key, PyExc_IndexError);
+        if (place == -1 && PyErr_Occurred())
+            return NULL;
+        return batch_item(self, place < 0 ? place + batch_length(self) : place);
+    }
+    Py_ssize_t first, end, step, size;
+    if (!PyObject_TypeCheck(key, &PySlice_Type)) {
+        PyErr_SetString(PyExc_TypeError, "expected a place or a slice");
+        return NULL;
+    }
+    if (PySlice_Unpack(key, &first, &end, &step))
+        return NULL;
+    size = PySlice_AdjustIndices(batch_length(self), &first, &end, step);
+    PyObject *list = PyList_New(size);
+    for (Py_ssize_t n = 0; list && n < size; n++) {
+        PyObject *headers = header_list(((Batch *)self)->arena, (size_t)(first + n * step));
+        if (!headers || PyList_SetItem(list, n, headers))
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
 static PyObject *batch_compare(PyObject *self, PyObject *other, int how) {
     if (how != Py_EQ && how != Py_NE)
         return Py_NewRef(Py_NotImplemented);
@@ -254,6 +278,8 @@ static PyType_Slot batch_slots[] = {
     {Py_tp_hash, PyObject_HashNotImplemented},
     {Py_sq_length, batch_length},
     {Py_sq_item, batch_item},
+    {Py_mp_length, batch_length},
+    {Py_mp_subscript, batch_get},
     {0, NULL},
 };
 PyType_Spec batch_spec = {"connectors.native._native.Batch", sizeof(Batch), 0,

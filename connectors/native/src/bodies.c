@@ -48,6 +48,7 @@ typedef struct {
     Model **models; /* NULL: every body of this type is a suspect */
     Py_ssize_t count;
     int slots, journey, subject; /* -1: no body has such a field */
+    uint32_t texts, numbers;     /* which slots hold such, in whatever model */
 } Bodies;
 
 PyTypeObject *bodies_type;
@@ -164,6 +165,24 @@ static Model *model_of(PyObject *plan, int depth) {
     return model;
 }
 
+/* Keep what the slots of a model hold; false with an exception when they are out of bounds. */
+static bool keep_slots(Bodies *self, const Model *model) {
+    for (int n = 0; n < model->count; n++) {
+        const Field *field = &model->fields[n];
+        if (field->slot >= self->slots) {
+            PyErr_SetString(PyExc_ValueError, "a slot that is out of bounds");
+            return false;
+        }
+        if (field->slot >= 0 && field->kind != OTHER)
+            *(field->kind == INTEGER ? &self->numbers : &self->texts) |= 1u << field->slot;
+    }
+    uint32_t words = (self->journey < 0 ? 0 : 1u << self->journey) | (self->subject < 0 ? 0 : 1u << self->subject);
+    if (!(self->numbers & (self->texts | words)))
+        return true;
+    PyErr_SetString(PyExc_ValueError, "a slot of numbers where texts are");
+    return false;
+}
+
 static PyObject *bodies_new(PyTypeObject *type, PyObject *arguments, PyObject *names) {
     (void)names;
     PyObject *plan, *models;
@@ -171,7 +190,7 @@ static PyObject *bodies_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     if (!PyArg_ParseTuple(arguments, "O!", &PyTuple_Type, &plan) ||
         !PyArg_ParseTuple(plan, "O!iii", &PyTuple_Type, &models, &slots, &journey, &subject))
         return NULL;
-    if (slots < 0 || slots > SLOTS_MAX || journey >= slots || subject >= slots) {
+    if (slots < 0 || slots > SLOTS_MAX || journey < -1 || journey >= slots || subject < -1 || subject >= slots) {
         PyErr_SetString(PyExc_ValueError, "a slot that is out of bounds");
         return NULL;
     }
@@ -184,9 +203,11 @@ static PyObject *bodies_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     self->slots = slots;
     self->journey = journey;
     self->subject = subject;
-    for (; self->count < count; self->count++) {
+    while (self->count < count) {
         PyObject *one = PyTuple_GetItem(models, self->count);
-        if (one != Py_None && !(self->models[self->count] = model_of(one, 0))) {
+        Model *model = one == Py_None ? NULL : model_of(one, 0);
+        self->models[self->count++] = model;
+        if (one != Py_None && (!model || !keep_slots(self, model))) {
             Py_DECREF((PyObject *)self);
             return NULL;
         }
@@ -545,7 +566,7 @@ static PyObject *bodies_scan(PyObject *object, PyObject *arguments) {
         return NULL;
     }
     PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)arena->size);
-    if (!result || !found_room(found, self->slots)) {
+    if (!result || !found_room(found, self->slots, self->texts, self->numbers)) {
         Py_XDECREF(result);
         return NULL;
     }

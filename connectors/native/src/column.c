@@ -76,9 +76,12 @@ static PyObject *list_of(Column *self) { /* borrowed; made at the first time */
     PyObject *place, *cell;
     while (list && self->changed && PyDict_Next(self->changed, &at, &place, &cell))
         PyList_SetItem(list, PyLong_AsSsize_t(place), Py_NewRef(cell));
-    if (list)
+    if (list && !self->list) { /* making objects may run anything, which may have made the list meanwhile */
+        self->list = list;
         Py_CLEAR(self->changed);
-    return self->list = list;
+    } else
+        Py_XDECREF(list);
+    return list ? self->list : NULL;
 }
 
 static Py_ssize_t column_length(PyObject *self) { return ((Column *)self)->size; }
@@ -155,17 +158,24 @@ static PyObject *column_reduce(PyObject *object, PyObject *ignored) {
     return list ? Py_BuildValue("(O(O))", &PyList_Type, list) : NULL;
 }
 
+#define ASKS_CONTIGUOUS ((PyBUF_C_CONTIGUOUS | PyBUF_F_CONTIGUOUS | PyBUF_ANY_CONTIGUOUS) & ~PyBUF_STRIDES)
+
 /* Numbers as they stand in the library's memory, which is never changed while a batch lives. */
 static int column_buffer(PyObject *object, Py_buffer *view, int flags) {
     static char formats[] = "q\0i";
     Column *self = (Column *)object;
     Numbers numbers;
     view->obj = NULL;
-    if (!self->kind->numbers || flags & PyBUF_WRITABLE || !(flags & PyBUF_STRIDES) || !(flags & PyBUF_FORMAT)) {
+    bool fine = self->kind->numbers && !(flags & PyBUF_WRITABLE) && (flags & PyBUF_STRIDES) == PyBUF_STRIDES &&
+                flags & PyBUF_FORMAT;
+    if (fine) {
+        self->kind->numbers(self->owner, self->which, &numbers);
+        fine = self->size <= 1 || numbers.stride == numbers.bytes || !(flags & ASKS_CONTIGUOUS);
+    }
+    if (!fine) {
         PyErr_SetString(PyExc_BufferError, "no numbers that can be seen this way");
         return -1;
     }
-    self->kind->numbers(self->owner, self->which, &numbers);
     self->stride = numbers.stride;
     view->buf = (void *)(uintptr_t)numbers.at;
     view->obj = Py_NewRef(object);
@@ -181,7 +191,20 @@ static int column_buffer(PyObject *object, Py_buffer *view, int flags) {
     return 0;
 }
 
+static PyObject *ask_list(PyObject *object, const char *name, PyObject *arguments) {
+    PyObject *list = list_of((Column *)object), *method = list ? PyObject_GetAttrString(list, name) : NULL;
+    PyObject *answer = method ? PyObject_CallObject(method, arguments) : NULL;
+    Py_XDECREF(method);
+    return answer;
+}
+
+static PyObject *column_index(PyObject *object, PyObject *arguments) { return ask_list(object, "index", arguments); }
+
+static PyObject *column_count(PyObject *object, PyObject *arguments) { return ask_list(object, "count", arguments); }
+
 static PyMethodDef column_methods[] = {
+    {"index", column_index, METH_VARARGS, "index(cell, first=0, end=...) -> the first place of a cell like this."},
+    {"count", column_count, METH_VARARGS, "count(cell) -> how many cells are like this."},
     {"__reduce__", column_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

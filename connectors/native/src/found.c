@@ -30,7 +30,7 @@ static void found_dealloc(PyObject *object) {
     heap_free(object);
 }
 
-bool found_room(Found *self, int slots) {
+bool found_room(Found *self, int slots, uint32_t texts, uint32_t numbers) {
     size_t size = ((Batch *)self->batch)->arena->size;
     Value *values = malloc((size * (size_t)slots + 1) * sizeof *values);
     uint32_t *given = calloc(size + 1, sizeof *given);
@@ -42,6 +42,8 @@ bool found_room(Found *self, int slots) {
     self->values = values;
     self->given = given;
     self->slots = slots;
+    self->texts = texts;
+    self->numbers = numbers;
     return true;
 }
 
@@ -60,9 +62,14 @@ Span ticket_span(const Found *self, int which, size_t place) {
 
 static Span part_span(PyObject *object, int which, size_t place) { return ticket_span((Found *)object, which, place); }
 
-static PyObject *text_cell(PyObject *object, int which, size_t place) { /* ASCII; "" where there is none */
+static Span text_span(PyObject *object, int which, size_t place) { /* as the cell is */
     Span span = part_span(object, which, place);
-    return PyUnicode_DecodeASCII(span.size < 0 ? "" : span.at, span.size < 0 ? 0 : span.size, NULL);
+    return span.size < 0 ? (Span){"", 0} : span;
+}
+
+static PyObject *text_cell(PyObject *object, int which, size_t place) { /* ASCII; "" where there is none */
+    Span span = text_span(object, which, place);
+    return PyUnicode_DecodeASCII(span.at, span.size, NULL);
 }
 
 static PyObject *bytes_cell(PyObject *object, int which, size_t place) {
@@ -80,7 +87,7 @@ PyDoc_STRVAR(texts_doc, "texts() -> columns\n\nOf ids, correlations, subjects, c
                         "and states of traces, signatures (bytes), and the headers of others (tuples).");
 
 static PyObject *found_texts(PyObject *object, PyObject *ignored) {
-    static const ColumnKind texts = {text_cell, part_span, NULL}, bytes = {bytes_cell, part_span, NULL},
+    static const ColumnKind texts = {text_cell, text_span, NULL}, bytes = {bytes_cell, part_span, NULL},
                             rests = {rest_cell, NULL, NULL};
     (void)ignored;
     PyObject *columns = PyTuple_New(LISTS);
@@ -112,25 +119,26 @@ static PyObject *field_cell(PyObject *object, int slot, size_t place) {
     return field_text(field_span(object, slot, place));
 }
 
-/* The slot that Python asks for; -1 with an exception when bodies were not scanned, or it is none. */
-static int slot_of(const Found *self, PyObject *number) {
+/* The slot that Python asks for; -1 with an exception when bodies were not scanned, it is none, or of
+ * the others: a number read as a text would be an address. */
+static int slot_of(const Found *self, PyObject *number, uint32_t others) {
     long slot = PyLong_AsLong(number);
-    if (!PyErr_Occurred() && self->values && slot >= 0 && slot < self->slots)
+    if (!PyErr_Occurred() && self->values && slot >= 0 && slot < self->slots && !(others >> slot & 1))
         return (int)slot;
     if (!PyErr_Occurred())
-        PyErr_SetString(PyExc_ValueError, "expected a scan of bodies, and one of its slots");
+        PyErr_SetString(PyExc_ValueError, "expected a scan of bodies, and one of its slots of this kind");
     return -1;
 }
 
 static PyObject *found_fields(PyObject *object, PyObject *number) {
     static const ColumnKind fields = {field_cell, field_span, NULL};
-    int slot = slot_of((Found *)object, number);
+    int slot = slot_of((Found *)object, number, ((Found *)object)->numbers);
     return slot < 0 ? NULL : column_new(object, &fields, slot, arena_of((Found *)object)->size);
 }
 
 static PyObject *found_numbers(PyObject *object, PyObject *number) {
     const Found *self = (Found *)object;
-    int slot = slot_of(self, number);
+    int slot = slot_of(self, number, self->texts);
     size_t size = arena_of(self)->size;
     PyObject *array = slot < 0 ? NULL : PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(size * sizeof(int64_t)));
     if (!array)
@@ -143,16 +151,9 @@ static PyObject *found_numbers(PyObject *object, PyObject *number) {
 }
 
 /* The code of a word, a new one for a new word; -1 with an exception. The table has a free slot. */
-static int64_t code_of(Span span, int32_t *table, size_t mask, Span *known, PyObject *words) {
-    uint64_t hash = word_seed ^ (uint64_t)span.size * 0x9E3779B97F4A7C15u, word;
-    for (Py_ssize_t n = 0; n < span.size; n += 8) {
-        word = 0;
-        memcpy(&word, span.at + n, (size_t)(span.size - n < 8 ? span.size - n : 8));
-        hash = (hash ^ word) * 0xFF51AFD7ED558CCDu;
-        hash ^= hash >> 32;
-    }
-    size_t slot = hash & mask;
-    for (; table[slot]; slot = (slot + 1) & mask) {
+static int64_t code_of(Span span, int32_t *table, size_t mask, Span *known, PyObject *words, int64_t *looks) {
+    size_t slot = hash_of(word_seed, span.at, (size_t)span.size) & mask;
+    for (++*looks; table[slot]; slot = (slot + 1) & mask, ++*looks) {
         const Span *other = &known[table[slot] - 1];
         if (other->size == span.size && !memcmp(other->at, span.at, (size_t)span.size))
             return table[slot] - 1;
@@ -171,8 +172,8 @@ PyDoc_STRVAR(words_doc, "words(slot) -> (words, codes)\n\n"
                         "its word as int64, -1 without one.");
 
 static PyObject *found_words(PyObject *object, PyObject *number) {
-    const Found *self = (Found *)object;
-    int slot = slot_of(self, number);
+    Found *self = (Found *)object;
+    int slot = slot_of(self, number, self->numbers);
     if (slot < 0)
         return NULL;
     size_t size = arena_of(self)->size, room = 64;
@@ -187,7 +188,7 @@ static PyObject *found_words(PyObject *object, PyObject *number) {
     int64_t *codes = fine ? (int64_t *)(void *)PyByteArray_AsString(array) : NULL;
     for (size_t place = 0; fine && place < size; place++) {
         Span span = field_span(object, slot, place);
-        codes[place] = span.size < 0 ? -1 : code_of(span, table, room - 1, known, words);
+        codes[place] = span.size < 0 ? -1 : code_of(span, table, room - 1, known, words, &self->looks);
         fine = codes[place] >= 0 || span.size < 0;
     }
     free(table);
@@ -196,6 +197,11 @@ static PyObject *found_words(PyObject *object, PyObject *number) {
     Py_XDECREF(words);
     Py_XDECREF(array);
     return result;
+}
+
+static PyObject *found_looks(PyObject *object, PyObject *ignored) {
+    (void)ignored;
+    return PyLong_FromLongLong(((Found *)object)->looks);
 }
 
 /* Who reads bodies knows no library, only that its tickets may offer this. */
@@ -216,6 +222,7 @@ static PyMethodDef found_methods[] = {
     {"fields", found_fields, METH_O, "fields(slot) -> column of a body field's texts, None without one."},
     {"numbers", found_numbers, METH_O, "numbers(slot) -> a body field's numbers as int64, 0 without one."},
     {"words", found_words, METH_O, words_doc},
+    {"looks", found_looks, METH_NOARGS, "looks() -> how many places of tables words() has looked at."},
     {"__reduce__", found_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -25,12 +25,12 @@ static uint64_t mix(uint64_t a, uint64_t b) {
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Seeded: whoever chooses identifiers must not be able to choose collisions. */
-static uint32_t hash_of(const Ids *self, const char *at, size_t size) {
-    uint64_t hash = self->seed ^ (size * 0x9E3779B97F4A7C15u), word;
+/* Every bit of a text counts in every bit of its hash, also in the few that a small table looks at. */
+uint32_t hash_of(uint64_t seed, const char *at, size_t size) {
+    uint64_t hash = seed ^ (size * 0x9E3779B97F4A7C15u), word;
     for (; size >= 8; at += 8, size -= 8) {
         memcpy(&word, at, 8);
-        hash = mix(hash ^ word, 0xE7037ED1A0B428DBu ^ self->seed);
+        hash = mix(hash ^ word, 0xE7037ED1A0B428DBu ^ seed);
     }
     word = 0;
     if (size)
@@ -88,7 +88,7 @@ static bool grow_bytes(Ids *self, size_t more) {
 static int64_t row_of(Ids *self, const char *at, size_t size, bool add) {
     if (!self->slots && !grow_slots(self))
         return -2;
-    uint32_t hash = hash_of(self, at, size);
+    uint32_t hash = hash_of(self->seed, at, size);
     uint64_t slot = hash & self->mask;
     for (; self->slots[slot]; slot = (slot + 1) & self->mask) {
         uint32_t row = self->slots[slot] - 1;

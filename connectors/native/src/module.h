@@ -44,6 +44,9 @@ typedef struct {
 extern PyType_Spec batch_spec, reader_spec, writer_spec, ids_spec, scanner_spec, column_spec, found_spec, bodies_spec;
 extern PyTypeObject *batch_type, *scanner_type, *column_type, *found_type, *bodies_type;
 
+/* Seeded: whoever chooses texts must not be able to choose collisions. */
+uint32_t hash_of(uint64_t seed, const char *at, size_t size);
+
 PyObject *column_new(PyObject *owner, const ColumnKind *kind, int which, size_t size);
 bool column_span(PyObject *column, Py_ssize_t place, Span *span); /* false with an exception */
 bool bytes_of(PyObject *item, Span *span);                        /* of a str, of bytes or of None */
@@ -77,11 +80,13 @@ typedef struct {
     Value *values;   /* a row of `slots` for each message, once bodies were scanned */
     uint32_t *given; /* which of them a body has */
     int slots;
+    uint32_t texts, numbers; /* which slots hold such */
+    int64_t looks;           /* at places of tables, while words were looked up */
 } Found;
 
 extern uint64_t word_seed;
 Found *found_new(PyObject *batch); /* with room for the tickets, and nothing in it yet */
-bool found_room(Found *found, int slots); /* for the fields of bodies; once */
+bool found_room(Found *found, int slots, uint32_t texts, uint32_t numbers); /* for the fields of bodies; once */
 Span ticket_span(const Found *found, int which, size_t place);
 PyObject *rest_of(const Arena *arena, size_t place, int32_t unknown); /* the headers that are none of ours, verbatim */
 

@@ -19,11 +19,12 @@ from connectors.kafka.intake import sort_out
 from connectors.native import build, level
 from connectors.native.intake import Batches, Copy
 from connectors.native.level import choose_level, plugin_config
+from flows.ingest import make_checker
 from schemas.errors import ConfigError
-from schemas.ticket import ATTRIBUTES, LABEL_NAMES, PLAIN_FORMS
+from schemas.ticket import ATTRIBUTES, LABEL_NAMES, PLAIN_FORMS, sign
 from schemas.ticket_reader import TicketReader
-from tests import native_fuzz
-from tests.messages import NOW_MS, delivered, policy
+from tests import native_bodies, native_fuzz
+from tests.messages import NOW_MS, delivered, policy, settings
 from tests.unit.connectors.conftest import go_without
 
 TOP = Path(__file__).parents[3]
@@ -49,8 +50,31 @@ def test_a_batch_gives_back_what_it_was_given(native: Any) -> None:
     assert [row[3] for row in rows()] == batch.keys()
     assert [row[4] for row in rows()] == batch.values()
     assert [native_fuzz.as_client_gives(row[5]) for row in rows()] == list(batch)
-    with pytest.raises(IndexError):
-        batch[4]
+    for wrong in (4, -5):
+        with pytest.raises(IndexError):
+            batch[wrong]
+    assert list(batch)[-1] == batch[-1]
+    for part in (slice(1, 3), slice(2, 9), slice(None, None, -2), slice(4, None)):
+        assert list(batch)[part] == batch[part]
+
+
+def test_signed_tickets_are_checked_the_same_on_both_levels(native: Any) -> None:
+    """Signatures are made over all headers, so these are taken apart in Python, run by run."""
+    checker = make_checker(settings(ticket_key="k" * 44), policy())
+    sent = native_bodies.examples()[0]
+    signed = [*sent.headers, ("ce_ticketmac", sign(sent.headers, b"k" * 44))]
+    drawn = [
+        (headers, sent.key, native_bodies.write(sent.fields))
+        for headers in (sent.headers, signed) * 150
+    ]
+    found, expected = map(
+        checker.check, native_bodies.both(native, native_bodies.topic_of(sent), drawn)
+    )
+
+    assert set(range(0, 300, 2)) == expected.refusals.keys()
+    assert expected.refusals == found.refusals
+    assert list(expected.tickets) == list(found.tickets)
+    assert list(expected.bodies) == list(found.bodies)
 
 
 def test_a_batch_that_travels_to_another_process_is_a_list_there(native: Any) -> None:

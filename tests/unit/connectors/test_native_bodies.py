@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 import random
 from functools import cache
@@ -10,13 +11,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from pydantic import create_model
 
 from flows.ingest import make_checker, make_gate
 from flows.steps.check import BlockChecker
 from schemas.blocks import CheckedBlock, Outputs
-from schemas.bodies import Bodies
-from schemas.events import EVENT_TYPES
-from schemas.events.plan import Kind, plan_of
+from schemas.bodies import Bodies, bodies_at
+from schemas.events import EVENT_TYPES, EventType
+from schemas.events.body import EventBody
+from schemas.events.fast import derive
+from schemas.events.plan import FIELDS_MAX, SLOTS, Kind, plan_of
 from tests import native_bodies
 from tests.bench.corpus import Corpus
 from tests.bench.effort import START_MS, block_of
@@ -137,6 +141,9 @@ def test_a_column_is_a_sequence_that_can_be_changed(native: Any) -> None:
     keys[0] = b"first"
     assert [b"first", b"k1", b"other", None] == keys
     assert list(keys) == pickle.loads(pickle.dumps(keys))
+    assert [2, 1, 0] == [keys.index(b"other"), keys.count(b"other"), keys.count(b"k9")]
+    with pytest.raises(ValueError, match="not in"):
+        keys.index(b"k9")
     for wrong in (4, -5):
         with pytest.raises(IndexError):
             keys[wrong]
@@ -165,26 +172,150 @@ def test_identifiers_of_a_column_need_no_objects(native: Any) -> None:
         ids.rows(keys, False, np.array([3], np.int64))
 
 
+def test_a_text_that_is_absent_has_the_same_row_in_a_column_and_in_a_list(native: Any) -> None:
+    block, _ = decoded_of(native, native_bodies.examples()[0], without_a_cause())
+    causes = block.tickets.causations
+    found = [native.Ids(1, None).rows(texts, True) for texts in (causes, list(causes))]
+
+    assert "" in causes
+    assert found[0] == found[1]
+    assert -1 not in np.frombuffer(found[0], np.int64)
+
+
+def without_a_cause() -> native_bodies.Sent:
+    sent = native_bodies.examples()[0]
+    return sent._replace(headers=[(n, v) for n, v in sent.headers if n != "ce_causationid"])
+
+
+def test_chosen_words_collide_no_more_than_others(native: Any) -> None:
+    """These differ in their last letters only, which were the top bits of the hash."""
+    sent = find("ntf.engagement.opened.v1")
+    looks = []
+    for form in (b'"%08d"', b'"xxxxxx%b"'):
+        drawn = [
+            sent._replace(fields=[(n, word if n == b"campaign" else v) for n, v in sent.fields])
+            for n in range(2_000)
+            for word in [
+                form % (n * 7_919 if b"d" in form else bytes((PRINTED[n // 90], PRINTED[n % 90])))
+            ]
+        ]
+        block, decoded = decoded_of(native, *drawn)
+        assert {} == decoded
+        memory = block.tickets.memory
+        words, codes = memory.words(SLOTS["campaign"])
+        assert list(range(2_000)) == np.frombuffer(codes, np.int64).tolist()
+        assert 2_000 == len(set(words))
+        looks.append(memory.looks())
+
+    # A table that is at most half full has places to spare: 1.5 looks at each word on average.
+    assert max(looks) < 2 * 2_000
+
+
+PRINTED = [code for code in range(0x20, 0x7F) if code not in b'"\\']
+
+
+def find(name: str) -> native_bodies.Sent:
+    return next(
+        sent for sent in native_bodies.examples() if ("ce_type", name.encode()) in sent.headers
+    )
+
+
+def test_a_number_is_not_read_as_a_text_nor_a_text_as_a_number(native: Any) -> None:
+    block, _ = decoded_of(native, find("ntf.engagement.opened.v1"))
+    memory = block.tickets.memory
+
+    for ask, name in ((memory.fields, "amount_minor"), (memory.words, "amount_minor")):
+        with pytest.raises(ValueError, match="of this kind"):
+            ask(SLOTS[name])
+    with pytest.raises(ValueError, match="of this kind"):
+        memory.numbers(SLOTS["journey_id"])
+    assert 1 == len(memory.fields(SLOTS["journey_id"]))
+
+
+def test_a_place_from_the_end_is_that_of_a_list(native: Any) -> None:
+    right = find("ntf.engagement.opened.v1")
+    wrong = right._replace(fields=[*right.fields, (b"journey_id", b"1")])
+    block, decoded = decoded_of(native, right, wrong)
+    bodies = block.bodies
+
+    assert {1} == decoded.keys()
+    assert bodies[-1] is None
+    assert bodies[0] == bodies[-2]
+    assert [None] == bodies_at(bodies, [1])
+    for place in (2, -3):
+        with pytest.raises(IndexError):
+            bodies[place]
+    assert list(bodies) == bodies_at(bodies, [0, 1])
+
+
+def test_strided_numbers_are_not_given_as_contiguous_ones(native: Any) -> None:
+    """By the numbers of Python's buffer interface, which only C code passes."""
+    formatted, shaped, strided, contiguous = 0x4, 0x8, 0x18, (0x38, 0x58, 0x98)
+    ask = ctypes.pythonapi.PyObject_GetBuffer
+    ask.argtypes = [ctypes.py_object, ctypes.c_char_p, ctypes.c_int]
+    view = ctypes.create_string_buffer(128)
+    rows: list[Any] = [(0, n, 0, None, None, []) for n in range(4)]
+    offsets, one = (native.make_batch("t", some).offsets() for some in (rows, rows[:1]))
+
+    for wrong in (formatted, formatted | shaped, *(formatted | flags for flags in contiguous)):
+        with pytest.raises(BufferError):
+            ask(offsets, view, wrong)
+    for column, flags in ((offsets, strided), *((one, flags) for flags in contiguous)):
+        assert 0 == ask(column, view, formatted | flags)
+        ctypes.pythonapi.PyBuffer_Release(view)
+
+
+TRUTH = (4, False, 0, 0, 0.0, 0.0, False, False, (), None, None)
+INTEGER = (2, *TRUTH[1:])
+TEXT = (0, *TRUTH[1:])
+
+
 @pytest.mark.parametrize(
     "plan",
     [
         ((), 17, 0, 0),
         ((), 1, 1, 0),
-        ((((b"n" * 70, True, False, -1, (4,) + (0,) * 7 + ((), None, None)),),), 1, 0, 0),
-        (
-            (((b"n", True, False, 0, (4, False, 0, 0, 0.0, 0.0, False, False, (), None, None)),),),
-            1,
-            0,
-            0,
-        ),
-        (
-            (((b"n", True, False, -1, (5, False, 0, 0, 0.0, 0.0, False, False, (), None, None)),),),
-            1,
-            0,
-            0,
-        ),
+        ((), 1, 0, -2),
+        ((((b"n" * 62, True, False, -1, TRUTH),),), 1, 0, 0),
+        ((((b"n", True, False, 0, TRUTH),),), 1, 0, 0),
+        ((((b"n", True, False, -1, (5, *TRUTH[1:])),),), 1, 0, 0),
+        ((((b"n", True, False, 3, TEXT),),), 3, 0, 0),
+        ((((b"n", True, False, 1, INTEGER),),), 2, 0, 1),
+        ((((b"n", True, False, 1, INTEGER),),), 2, 1, 0),
+        ((((b"n", True, False, 2, INTEGER),), ((b"n", True, False, 2, TEXT),)), 3, 0, 1),
     ],
 )
 def test_a_plan_out_of_bounds_is_an_error(native: Any, plan: Any) -> None:
-    with pytest.raises(ValueError, match=r"out of bounds|has none|is none"):
+    with pytest.raises(ValueError, match=r"out of bounds|has none|is none|where texts are"):
         native.Bodies(plan)
+
+
+def deep(levels: int) -> Any:
+    kind: Any = int
+    for _ in range(levels):
+        kind = tuple[kind, ...]
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("fields", "taken"),
+    [
+        ({f"f{n}": (int, 0) for n in range(FIELDS_MAX - len(EventBody.model_fields))}, True),
+        ({f"f{n}": (int, 0) for n in range(FIELDS_MAX)}, False),
+        ({"n" * 61: (int, 0)}, True),
+        ({"n" * 62: (int, 0)}, False),
+        ({"größe": (int, 0)}, False),
+        ({"deep": (deep(8), ())}, True),
+        ({"deep": (deep(9), ())}, True),  # but for that field
+    ],
+)
+def test_a_model_past_the_librarys_bounds_is_left_to_the_decoder(
+    native: Any, fields: dict[str, Any], *, taken: bool
+) -> None:
+    model = create_model("Model", __base__=EventBody, **fields)
+    struct = derive(model)
+    kind = EventType("x", "x", "t", model, struct, msgspec.json.Decoder(struct).decode)
+    plan = plan_of({"x": kind})
+
+    assert taken == (plan[0][0] is not None)
+    native.Bodies(plan)
