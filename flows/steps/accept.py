@@ -11,7 +11,7 @@ import numpy as np
 
 from flows.steps.write_facts import Accepted
 from schemas.blocks import AcceptedBlock, CheckedBlock, Notice, Outputs, RawBlock
-from schemas.bodies import Bodies
+from schemas.bodies import Bodies, bodies_at
 from schemas.events import COLUMNS
 from schemas.events.plan import NUMBERS
 from schemas.hops import clock_went_back, parse_hops
@@ -112,7 +112,7 @@ def accepted_block(
         causes=take(tickets.causations),
         hops=take(tickets.hops),
         zones=[zones.get(place, "") for place in places],
-        bodies=take(block.bodies),
+        bodies=bodies_at(block.bodies, places),
     )
 
 
@@ -166,7 +166,7 @@ def _parts_of(bodies: Sequence[Any], places: Sequence[int]) -> dict[str, Any]:
     """What the rows tell of these bodies, out of the library's memory where they are in it."""
     if isinstance(bodies, Bodies):
         return {name: _part_of(bodies, name, places) for name in _PARTS}
-    taken = columns_at(places, len(bodies))(bodies)
+    taken = bodies_at(bodies, places)
     return {name: list(map(of, taken)) for name, of in _PARTS.items()}
 
 

@@ -14,6 +14,7 @@ import pytest
 from pydantic import create_model
 
 from flows.ingest import make_checker, make_gate
+from flows.steps.accept import accepted_block
 from flows.steps.check import BlockChecker
 from schemas.blocks import CheckedBlock, Outputs
 from schemas.bodies import Bodies, bodies_at
@@ -102,6 +103,26 @@ def test_a_gate_makes_the_same_of_both_levels(native: Any) -> None:
         assert one.table == other.table
         for name, column in one.columns.items():
             assert plain(column) == plain(other.columns[name]), f"{one.table}.{name}"
+
+
+def test_what_followers_get_is_decoded_once_and_the_rest_not_at_all(native: Any) -> None:
+    right = find("ntf.engagement.opened.v1")
+    block, decoded = decoded_of(native, *[right] * 4, right._replace(fields=[]), right)
+    assert isinstance(block.bodies, Bodies)
+    asked: list[Any] = []
+    [decode] = block.bodies._decoders
+
+    def count(value: Any) -> Any:
+        asked.append(value)
+        return decode(value)
+
+    block.bodies._decoders = [count]
+    found = accepted_block(block, [0, 2, 5], watermark_ms=0, zones={})
+
+    assert {4} == decoded.keys()
+    assert [decode(native_bodies.write(right.fields))] * 3 == found.bodies
+    assert 3 == len(asked)
+    assert [None] == bodies_at(block.bodies, [4])
 
 
 def told(outputs: Outputs) -> dict[str, Any]:
