@@ -24,21 +24,34 @@ class RawBlock(msgspec.Struct, gc=False):
     Units: timestamps (of the Kafka record) and `received_ms` in milliseconds since 1970 UTC.
     Shapes: all columns have the same length; offsets rise within a partition. `quiet` names the
     partitions (topic, number) of the lane that had nothing more to read for a while; `unread`
-    tells that others were not read at all yet. `headers` may be the memory of a library, where
-    a list is made for each message that somebody asks for.
+    tells that others were not read at all yet. All columns may be the memory of a library, where
+    a cell is made when somebody asks for it.
     """
 
     lane: int
     topic: str
     received_ms: int
-    partitions: list[int]
-    offsets: list[int]
-    timestamps: list[int]
-    keys: list[bytes | None]
+    partitions: Sequence[int]
+    offsets: Sequence[int]
+    timestamps: Sequence[int]
+    keys: Sequence[bytes | None]
     headers: Sequence[list[Header] | None]
-    values: list[bytes | None]
+    values: Sequence[bytes | None]
     quiet: tuple[tuple[str, int], ...] = ()
     unread: bool = False
+
+
+def runs_of(partitions: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Neighbours in a block that come from one partition.
+
+    Shapes: the partition, the place of the first of them, and the place behind the last.
+    """
+    if not len(partitions):
+        return []
+    numbers = np.array(partitions, np.int64)
+    starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]
+    ends = [*starts[1:], len(numbers)]
+    return list(zip(numbers[starts].tolist(), starts, ends, strict=True))
 
 
 class CheckedBlock(msgspec.Struct, gc=False):
@@ -52,7 +65,7 @@ class CheckedBlock(msgspec.Struct, gc=False):
 
     raw: RawBlock
     tickets: Tickets
-    bodies: list[Any]
+    bodies: Sequence[Any]
     refusals: dict[int, Refusal]
     glances: dict[int, dict[str, str]]
 

@@ -6,9 +6,10 @@ the reader, which says what is wrong with it. So the two can differ in speed onl
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, count
 from typing import Any, Final
 
 import msgspec
@@ -35,7 +36,7 @@ from schemas.tickets import NO_LABEL, NO_TIME, Numbers, Tickets, columns_at
 LAYOUTS_MAX: Final = 16
 """Header layouts of one block that are read by column; what is left is read one by one."""
 
-_RUN: Final = 256
+RUN: Final = 256
 """Messages whose headers are taken apart at once: as many as the nearest cache holds."""
 
 LabelOf = Callable[[tuple[bytes | None, ...]], Label | Refusal]
@@ -62,20 +63,24 @@ class Grouping:
 
     def take(self, headers: Sequence[Sequence[Header] | None]) -> None:
         """Take all headers of a block."""
-        for first in range(0, len(headers), _RUN):
-            rows: list[Any] = [*headers[first : first + _RUN]]
-            try:
-                lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-            except TypeError:  # a message without a list of headers
-                rows = [pairs or () for pairs in rows]
-                lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-            for length in np.unique(lengths).tolist():
-                found = np.flatnonzero(lengths == length)
-                places = (found + first).tolist()
-                if not length:
-                    self.alone += places
-                else:
-                    self._take_run(places, columns_at(found.tolist(), len(rows))(rows))
+        for first in range(0, len(headers), RUN):
+            self.take_run(first, headers[first : first + RUN])
+
+    def take_run(self, first: int, run: Sequence[Sequence[Header] | None]) -> None:
+        """Take the headers of a few messages, the first of which stands at this place."""
+        rows: list[Any] = [*run]
+        try:
+            lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        except TypeError:  # a message without a list of headers
+            rows = [pairs or () for pairs in rows]
+            lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        for length in np.unique(lengths).tolist():
+            found = np.flatnonzero(lengths == length)
+            places = (found + first).tolist()
+            if not length:
+                self.alone += places
+            else:
+                self._take_run(places, columns_at(found.tolist(), len(rows))(rows))
 
     def _take_run(self, places: list[int], rows: list[Any]) -> None:
         """Take messages with equally many headers, which mostly have the same names."""
@@ -105,6 +110,35 @@ class Grouping:
         found.places += places
         for at, values in enumerate(found.values):
             values.extend(flat[2 * at + 1 :: 2 * len(names)])
+
+
+class TakenHeaders(list[Any]):
+    """The headers of a block, taken apart as they were read: each run while it was warm.
+
+    Shapes: as a list, the headers of each message. It is a plain list in another process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grouping: Final = Grouping()
+
+    def add_run(self, run: Sequence[Sequence[Header] | None]) -> None:
+        """Add the headers of the next messages."""
+        self.grouping.take_run(len(self), run)
+        self.extend(run)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What was taken apart does not travel."""
+        return list, (list(self),)
+
+
+def grouping_of(headers: Sequence[Sequence[Header] | None]) -> Grouping:
+    """The headers of a block taken apart, now or as they were read."""
+    if isinstance(headers, TakenHeaders):
+        return headers.grouping
+    grouping = Grouping()
+    grouping.take(headers)
+    return grouping
 
 
 class Reading:
@@ -180,24 +214,24 @@ class Reading:
     def labels(self, names: Sequence[str], label_of: LabelOf) -> tuple[list[Label], Numbers]:
         """The labels, each once, and the number of each message's; refused ones are suspect."""
         given = [self._columns.get(name) for name in names]
-        parts = list(zip(*(values for values in given if values is not None), strict=True))
+        codes: dict[tuple[bytes | None, ...], int] = defaultdict(count().__next__)
+        parts = zip(*(values for values in given if values is not None), strict=True)
+        found = np.fromiter(map(codes.__getitem__, parts), np.int64, self._size)
         labels: list[Label] = []
-        numbers: dict[tuple[bytes | None, ...], int] = {}
+        numbers: list[int] = []
         longest = 0
-        for part in dict.fromkeys(parts):
+        for part in codes:
+            numbers.append(NO_LABEL)
             if None in part:  # suspect already
-                numbers[part] = NO_LABEL
                 continue
             rest = iter(part)
             label = label_of(tuple(None if values is None else next(rest) for values in given))
             longest = max(longest, sum(len(value or b"") for value in part))
-            if isinstance(label, Refusal) or self._lacks_subject(label):
-                numbers[part] = NO_LABEL
-                continue
-            numbers[part] = len(labels)
-            labels.append(label)
+            if not isinstance(label, Refusal) and not self._lacks_subject(label):
+                numbers[-1] = len(labels)
+                labels.append(label)
         self.bytes_max += longest
-        found = np.fromiter(map(numbers.__getitem__, parts), np.int64, self._size)
+        found = np.array(numbers, np.int64)[found]
         self.suspects.update(np.flatnonzero(found == NO_LABEL).tolist())
         return labels, found
 

@@ -36,7 +36,7 @@ class MemoryReader:
             return None
         if self._scanner is None:
             self._scanner = make_scanner()
-        used, fresh, again, alone, arrays, lists = self._scanner.scan(headers)
+        used, fresh, again, alone, arrays, memory = self._scanner.scan(headers)
         if again:
             self._labels.clear()
         self._labels.extend(map(self._label_of, fresh))
@@ -49,21 +49,23 @@ class MemoryReader:
                 numbers_of[number] = len(labels)
                 personal[number] = label.decision.rank >= RANK_OF_A_PERSON
                 labels.append(label)
-        found, times_ms, recorded_ms, expiry_ms = (np.frombuffer(a, np.int64) for a in arrays)
+        found, times_ms, recorded_ms, expiry_ms, named = (
+            np.frombuffer(array, np.int64) for array in arrays
+        )
         numbers = np.array(numbers_of, np.int64)[found]
         if len(labels) < len(used):
             alone += np.flatnonzero((numbers == NO_LABEL) & (found != NO_LABEL)).tolist()
-        subjects = lists[2]
-        if any(personal) and "" in subjects:
-            places = np.flatnonzero(np.array(personal, np.bool_)[found]).tolist()
-            alone += [place for place in places if not subjects[place]]
+        if any(personal):
+            nobody = np.array(personal, np.bool_)[found] & (named == 0)
+            alone += np.flatnonzero(nobody).tolist()
+        lists = memory.texts()
         tickets = Tickets(
             labels=labels,
             numbers=numbers,
             ids=lists[0],
             times_ms=times_ms,
             correlations=lists[1],
-            subjects=subjects,
+            subjects=lists[2],
             causations=lists[3],
             hops=lists[4],
             recorded_ms=recorded_ms,
@@ -72,5 +74,6 @@ class MemoryReader:
             tracestates=lists[6],
             macs=lists[7],
             rests=lists[8],
+            memory=memory,
         )
         return tickets, alone

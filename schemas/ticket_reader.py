@@ -26,7 +26,7 @@ from schemas.ticket import (
     parse_time,
     sign,
 )
-from schemas.ticket_blocks import Group, Grouping, Reading
+from schemas.ticket_blocks import Group, Reading, grouping_of
 from schemas.ticket_memory import MemoryReader
 from schemas.tickets import Tickets, join, no_tickets
 
@@ -118,9 +118,8 @@ class TicketReader:
         return tickets, refusals
 
     def _read_groups(self, headers: Sequence[Sequence[Header] | None]) -> tuple[Tickets, list[int]]:
-        grouping = Grouping()
-        grouping.take(headers)
-        alone = grouping.alone
+        grouping = grouping_of(headers)
+        alone = [*grouping.alone]
         parts: list[Tickets] = []
         places: list[Sequence[int]] = []
         for found in grouping.groups.values():

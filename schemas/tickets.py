@@ -28,6 +28,8 @@ class Tickets(msgspec.Struct, gc=False):
     list without repeats; a message without a ticket has `NO_LABEL` there, and nothing that
     counts in the other columns. Texts that a ticket does not have are empty.
     Units: milliseconds since 1970 UTC, `NO_TIME` where a ticket states none.
+    State: `memory` is a library's, where the tickets of all messages of a batch were found in it;
+    the columns of texts are then made when somebody asks.
     """
 
     labels: list[Label]
@@ -44,12 +46,13 @@ class Tickets(msgspec.Struct, gc=False):
     tracestates: list[bytes | None]
     macs: list[bytes | None]
     rests: list[tuple[Header, ...]]
+    memory: Any = None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.numbers)
 
     def __iter__(self) -> Iterator[Ticket | None]:
-        return map(self.__getitem__, range(len(self.ids)))
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, place: int) -> Ticket | None:
         number = int(self.numbers[place])

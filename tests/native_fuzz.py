@@ -1,4 +1,4 @@
-"""Odd headers against both levels, by seed; run as a process under the sanitizers.
+"""Odd headers and bodies against both levels, by seed; run as a process under the sanitizers.
 
 `python -m tests.native_fuzz --seed 7 --rounds 50 [--library PATH]` ends with one line of JSON, or
 with the seed and place of the first difference.
@@ -20,11 +20,15 @@ from confluent_kafka import Consumer, KafkaError, Producer
 
 from connectors.kafka.client import QUIET
 from connectors.native.level import load_native, plugin_config
+from flows.ingest import make_checker
+from flows.steps.check import BlockChecker
 from schemas.blocks import Origin, OutRecord
+from schemas.bodies import words_of
 from schemas.fates import Refusal
 from schemas.ticket import ATTRIBUTES, PLAIN_FORMS, Ticket
 from schemas.ticket_reader import UNREADABLE, TicketReader
-from tests.messages import FULL, NOW_MS, policy, ticket_headers
+from tests import native_bodies
+from tests.messages import FULL, NOW_MS, policy, settings, ticket_headers
 
 Raw = list[tuple[bytes, bytes | None]]
 
@@ -181,12 +185,30 @@ def _edge(rng: random.Random, raw: Raw) -> Raw:
     ]
 
 
+def _crowd(rng: random.Random, raw: Raw) -> Raw:
+    """More names than a batch keeps, so that some of ours come too late."""
+    odd: Raw = [(b"x-%d" % rng.randrange(200), b"") for _ in range(rng.choice((1, 1, 1, 80)))]
+    return odd + raw
+
+
 def _any_attribute(rng: random.Random, raw: Raw) -> Raw:
     return [*raw, (rng.choice(ATTRIBUTES).encode(), rng.randbytes(rng.randrange(12)))]
 
 
 CHANGES: Final = (
-    *(_drop, _repeat, _shuffle, _null, _cut, _spoil, _stretch, _rename, _add, _any_attribute),
+    *(
+        _drop,
+        _repeat,
+        _shuffle,
+        _null,
+        _cut,
+        _spoil,
+        _stretch,
+        _rename,
+        _add,
+        _any_attribute,
+        _crowd,
+    ),
     *(_edge, _edge, _edge, _edge),
 )
 
@@ -277,8 +299,18 @@ def use_ids(native: Any, rng: random.Random) -> None:
             continue
 
 
-def hold(native: Any, reader: TicketReader, raws: list[Raw | None]) -> None:
+def hold(
+    native: Any,
+    reader: TicketReader,
+    raws: list[Raw | None],
+    checker: BlockChecker,
+    drawn: list[Any],
+) -> None:
     """Use everything once with the same messages: what is kept after many times is a leak."""
+    memory, _ = native_bodies.both(native, "ntf.engagement.v1", drawn)
+    block = checker.check(memory)
+    list(words_of(block.bodies, "campaign", range(len(drawn))))
+    list(block.bodies)
     rows = [(0, n, NOW_MS, b"key%d" % n, b"v" * 150, raw) for n, raw in enumerate(raws)]
     batch = native.make_batch("t", rows)
     reader.read_block(batch)
@@ -310,19 +342,24 @@ def main() -> None:
         spec.loader.exec_module(sys.modules[name])
     native = load_native()
     readers = (TicketReader(policy()), TicketReader(policy()))
-    plain, memory = 0, []
+    checkers = [make_checker(settings(), policy()) for _ in range(2)]
+    corpus = native_bodies.examples()
+    plain = bodies = 0
+    memory = []
     for number in range(args.rounds):
         rng = random.Random(args.seed * 1_000_003 + number)
         plain += compare(native, rng, readers)
+        bodies += native_bodies.compare(native, rng, corpus, checkers)
         if number % 10 == 0:
             use_ids(native, rng)
             use_clients(native, rng)
     steady = [draw_message(random.Random(5), number) for number in range(300)]
+    drawn = [native_bodies.draw(random.Random(n), corpus) for n in range(40)]
     for number in range(args.steady):
-        hold(native, readers[0], steady)
+        hold(native, readers[0], steady, checkers[0], drawn)
         if number % 100 == 0:
             memory.append(resident_kbytes())
-    found = {"rounds": args.rounds, "plain": plain, "kbytes": memory}
+    found = {"rounds": args.rounds, "plain": plain, "bodies": bodies, "kbytes": memory}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

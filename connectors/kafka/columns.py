@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
 from schemas.blocks import RawBlock
 from schemas.ticket import Header
+from schemas.ticket_blocks import RUN, TakenHeaders
 from schemas.ticket_reader import UNREADABLE
 
 
@@ -70,19 +71,26 @@ def to_block(
 
 
 def read_headers(messages: list[Any]) -> list[list[Header] | None]:
-    """Read all headers in one C loop; a message whose header names are not UTF-8 is marked.
+    """Read all headers in C loops; a message whose header names are not UTF-8 is marked.
 
     For such a name the client leaves a hole in the list that it returns, and an error that only
     the call through `map` brings to light: a plain call would hand out the hole, and touching it
     ends the process. So each message is asked once, here, and never again.
     """
-    found: list[list[Header] | None] = []
-    asked = map(type(messages[0]).headers, messages)
+    found = TakenHeaders()
+    of = type(messages[0]).headers
+    for first in range(0, len(messages), RUN):
+        found.add_run(_read_run(map(of, messages[first : first + RUN])))
+    return found
+
+
+def _read_run(asked: Iterator[Any]) -> list[list[Header] | None]:
+    run: list[list[Header] | None] = []
     while True:
         try:
             # Consumed headers are always a list, with bytes or null for each name.
-            found.extend(cast("Iterator[list[Header] | None]", asked))
+            run.extend(asked)
         except (UnicodeDecodeError, SystemError):
-            found.append([(UNREADABLE, None)])
+            run.append([(UNREADABLE, None)])
         else:
-            return found
+            return run

@@ -32,7 +32,7 @@ from connectors.kafka.scout import Scout
 from connectors.lane_sink import lane_key
 from connectors.metrics import LAG, STALL
 from connectors.tell import tells
-from schemas.blocks import RawBlock
+from schemas.blocks import RawBlock, runs_of
 
 if TYPE_CHECKING:
     from connectors.kafka.lanes import LaneSource
@@ -273,7 +273,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             unread=self._reach.is_unread(self._places, quiet),
         )
         # What is in hand is not quiet, in no block of this look.
-        read = {(block.topic, part) for block in blocks for part in set(block.partitions)}
+        read = {(block.topic, part) for block in blocks for part, *_ in runs_of(block.partitions)}
         if not read.isdisjoint(quiet):
             for block in blocks:
                 block.quiet = tuple(place for place in quiet if place not in read)

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 import structlog
 
 from connectors.kafka.lane_state import Place
-from schemas.blocks import RawBlock
+from schemas.blocks import RawBlock, runs_of
 from schemas.errors import PermanentError, TransientError
 
 _log = structlog.get_logger(__name__)
@@ -58,12 +57,10 @@ class _Beginning(msgspec.Struct, frozen=True, array_like=True):
 
 def describe_block(block: RawBlock) -> Given:
     """A block's order, boundaries and circumstances."""
-    parts = np.array(block.partitions, np.int64)
-    starts = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist()]
-    ends = [*starts[1:], len(block.partitions)]
+    offsets = block.offsets
     runs = tuple(
-        Run(block.partitions[start], block.offsets[start], block.offsets[end - 1], end - start)
-        for start, end in zip(starts, ends, strict=True)
+        Run(partition, offsets[start], offsets[end - 1], end - start)
+        for partition, start, end in runs_of(block.partitions)
     )
     return Given(block.topic, block.received_ms, block.quiet, block.unread, runs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from connectors.kafka.lane_state import Place
-from schemas.blocks import RawBlock
+from schemas.blocks import RawBlock, runs_of
 
 
 class Reach:
@@ -27,12 +27,11 @@ class Reach:
 
     def note_block(self, block: RawBlock, now_s: float) -> None:
         """Note a block that was given to the flow."""
-        ends = dict(zip(block.partitions, block.offsets, strict=True))
-        times = dict(zip(block.partitions, block.timestamps, strict=True))
-        for number, offset in ends.items():
-            place = (block.topic, number)
+        ends = {number: end - 1 for number, _, end in runs_of(block.partitions)}
+        for number, last in ends.items():
+            place, offset = (block.topic, number), block.offsets[last]
             self.offsets[place] = offset + 1
-            self._newest[place] = times[number]
+            self._newest[place] = block.timestamps[last]
             # Its end may have been told while some of its messages were held back.
             if self._ends.get(place, 0) > offset:
                 self._caught_up[place] = now_s

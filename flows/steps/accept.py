@@ -11,7 +11,9 @@ import numpy as np
 
 from flows.steps.write_facts import Accepted
 from schemas.blocks import AcceptedBlock, CheckedBlock, Notice, Outputs, RawBlock
+from schemas.bodies import Bodies
 from schemas.events import COLUMNS
+from schemas.events.plan import NUMBERS
 from schemas.hops import clock_went_back, parse_hops
 from schemas.tickets import NO_TIME, Tickets, columns_at
 
@@ -19,6 +21,9 @@ _PARTS: Final = {
     name: attrgetter(name) for name in COLUMNS if name not in ("journey_id", "subject")
 }
 """What the rows tell of a body; journey and subject are told from its ticket."""
+
+_OWN: Final = ("notification_id",)
+"""Columns where nearly each event has another text."""
 
 PROFILE_TOPIC: Final = "ntf.profiles.v1"
 ERASURE_TOPIC: Final = "airside.erasure.v1"
@@ -138,7 +143,6 @@ def accepted_events(
     take = columns_at(places, len(raw.offsets))
     if tickets is None:
         tickets = block.tickets.at(places)
-    bodies = take(block.bodies)
     nothing = np.zeros(len(places), np.bool_)
     back = nothing
     if any(tickets.hops):
@@ -151,11 +155,25 @@ def accepted_events(
         recorded_ms=np.array(take(raw.timestamps), np.int64),
         keys=take(raw.keys),
         values=take(raw.values),
-        bodies={name: list(map(of, bodies)) for name, of in _PARTS.items()},
+        bodies=_parts_of(block.bodies, places),
         zones=[""] * len(places),
         unknown=nothing,
         back=back,
     )
+
+
+def _parts_of(bodies: Sequence[Any], places: Sequence[int]) -> dict[str, Any]:
+    """What the rows tell of these bodies, out of the library's memory where they are in it."""
+    if isinstance(bodies, Bodies):
+        return {name: _part_of(bodies, name, places) for name in _PARTS}
+    taken = columns_at(places, len(bodies))(bodies)
+    return {name: list(map(of, taken)) for name, of in _PARTS.items()}
+
+
+def _part_of(bodies: Bodies, name: str, places: Sequence[int]) -> Any:
+    if name in NUMBERS:
+        return bodies.numbers(name, places)
+    return bodies.texts(name, places) if name in _OWN else bodies.words(name, places)
 
 
 @lru_cache(maxsize=8_192)

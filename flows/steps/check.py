@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 import numpy as np
 
 from schemas.blocks import CheckedBlock, RawBlock
+from schemas.bodies import BodyScanner
 from schemas.columns import encode_all
 from schemas.events import DECODE_ERRORS, EventType, explain
 from schemas.events.nesting import NESTING_MAX, SHALLOW_BYTES_MAX, is_too_deep
@@ -19,7 +20,7 @@ from schemas.fates import Refusal
 from schemas.policy import Policy
 from schemas.ticket import Label
 from schemas.ticket_reader import TicketReader
-from schemas.tickets import NO_LABEL, NO_TIME
+from schemas.tickets import NO_LABEL, NO_TIME, Numbers
 from schemas.topics_catalog import Topic
 
 LATEST_MS: Final = 4_102_444_800_000
@@ -48,6 +49,7 @@ class BlockChecker:
         key: bytes | None = None,
     ) -> None:
         self._reader = TicketReader(policy, key)
+        self._scanner = BodyScanner(event_types)
         self._event_types = event_types
         self._topics = topics
         self._skew_ms_max = skew_ms_max
@@ -56,13 +58,17 @@ class BlockChecker:
 
     def check(self, raw: RawBlock) -> CheckedBlock:
         """Give every message of a block its ticket and body, or the reason why not."""
-        strange = _bring_in_range(raw)
+        timestamps = np.array(raw.timestamps, np.int64)
+        strange = _bring_in_range(raw, timestamps)
         tickets, refusals = self._reader.read_block(raw.headers)
-        block = CheckedBlock(raw, tickets, [None] * len(raw.values), refusals, {})
-        if not all(raw.values) and self._topics[raw.topic].compaction:
+        block = CheckedBlock(raw, tickets, (), refusals, {})
+        if self._topics[raw.topic].compaction and not all(raw.values):
             self._set_tombstones(block)
         kinds = [self._kind_of(raw.topic, label) for label in tickets.labels]
-        for place in sorted(self._suspects(block, kinds) | strange):
+        scanned = self._scanner.scan(raw, tickets, kinds, bytes_max=self._body_bytes_max)
+        suspects = self._suspects(block, kinds, timestamps) | strange
+        suspects.update(self._odd_contents(block) if scanned is None else scanned[1])
+        for place in sorted(suspects):
             if place not in refusals:
                 wrong = self._wrong_with(block, place, kinds[tickets.numbers[place]])
                 if wrong is None and place in strange:
@@ -72,7 +78,11 @@ class BlockChecker:
         for place in refusals:
             if tickets.numbers[place] == NO_LABEL:
                 block.glances[place] = self._reader.glance(raw.headers[place])
-        _decode(block, kinds)
+        if scanned is None:
+            block.bodies = _decode_all(block, kinds)
+        else:
+            block.bodies = scanned[0]
+            _decode_some(block, kinds, scanned[0].decoded, scanned[1])
         return block
 
     def _set_tombstones(self, block: CheckedBlock) -> None:
@@ -91,21 +101,26 @@ class BlockChecker:
             self._verdicts[topic, label] = kind
         return kind
 
-    def _suspects(self, block: CheckedBlock, kinds: Sequence[EventType | Refusal]) -> set[int]:
-        """The places of messages that may be wrong; the others are right, but for their bodies."""
-        raw, tickets = block.raw, block.tickets
+    def _suspects(
+        self, block: CheckedBlock, kinds: Sequence[EventType | Refusal], timestamps: Numbers
+    ) -> set[int]:
+        """The places of messages whose label or times may be wrong."""
+        tickets = block.tickets
         refused = np.array([*(isinstance(kind, Refusal) for kind in kinds), True], np.bool_)
-        timestamps = np.array(raw.timestamps, np.int64)
-        latest = raw.received_ms + self._skew_ms_max
+        latest = block.raw.received_ms + self._skew_ms_max
         wrong = refused[tickets.numbers]
         wrong |= tickets.times_ms > np.minimum(timestamps + self._skew_ms_max, latest)
         wrong |= tickets.recorded_ms > latest
         wrong |= (tickets.expiry_ms <= timestamps) & (tickets.expiry_ms != NO_TIME)
-        found = set(np.flatnonzero(wrong).tolist())
+        return set(np.flatnonzero(wrong).tolist())
+
+    def _odd_contents(self, block: CheckedBlock) -> set[int]:
+        """The places of messages whose key or value is not plainly right, but for its JSON."""
+        raw, tickets = block.raw, block.tickets
         places = range(len(raw.values))
         keys = encode_all(tickets.keys())
-        found.update(compress(places, map(ne, keys, raw.keys)))
-        values: list[Any] = raw.values
+        found = set(compress(places, map(ne, keys, raw.keys)))
+        values: Any = raw.values
         if not all(values):
             found.update(place for place, value in enumerate(values) if value is None)
             values = [value or b"" for value in values]
@@ -160,16 +175,17 @@ class BlockChecker:
         return None
 
 
-def _bring_in_range(raw: RawBlock) -> set[int]:
+def _bring_in_range(raw: RawBlock, timestamps: Numbers) -> set[int]:
     """Bound the record times, which producers set, to what every table can hold.
 
     Shapes: the places of those that were outside; their messages are refused.
     """
-    if not raw.timestamps or (min(raw.timestamps) >= 0 and max(raw.timestamps) <= LATEST_MS):
+    if not len(timestamps) or (timestamps.min() >= 0 and timestamps.max() <= LATEST_MS):
         return set()
-    strange = {n for n, at_ms in enumerate(raw.timestamps) if not 0 <= at_ms <= LATEST_MS}
-    raw.timestamps = [min(max(at_ms, 0), LATEST_MS) for at_ms in raw.timestamps]
-    return strange
+    strange = np.flatnonzero((timestamps < 0) | (timestamps > LATEST_MS)).tolist()
+    np.clip(timestamps, 0, LATEST_MS, out=timestamps)
+    raw.timestamps = timestamps.tolist()
+    return set(strange)
 
 
 @cache
@@ -185,34 +201,66 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
-def _decode(block: CheckedBlock, kinds: Sequence[EventType | Refusal]) -> None:
-    """Decode in one C loop that goes on after each bad body."""
+def _decode_all(block: CheckedBlock, kinds: Sequence[EventType | Refusal]) -> list[Any]:
+    """Decode what is not refused, and compare the bodies with their tickets."""
     every, numbers = block.raw.values, block.tickets.numbers.tolist()
     places: Sequence[int] = range(len(every))
+    values: Any = every
     if block.refusals:
         places = [place for place in places if place not in block.refusals]
         numbers = [numbers[place] for place in places]
-    values: list[Any] = [every[place] for place in places]
+        values = [every[place] for place in places]
+    bodies = _decode(block, kinds, places, numbers, values)
+    if len(places) < len(every):
+        found: list[Any] = [None] * len(every)
+        for place, body in zip(places, bodies, strict=True):
+            found[place] = body
+        bodies = found
+    zoned = [isinstance(kind, EventType) and _has_zone(kind) for kind in kinds]
+    _compare_all(block, bodies, zoned)
+    return bodies
+
+
+def _decode_some(
+    block: CheckedBlock,
+    kinds: Sequence[EventType | Refusal],
+    decoded: dict[int, Any],
+    suspects: Sequence[int],
+) -> None:
+    """Decode the bodies that no scan found right, and compare them with their tickets."""
+    places = [place for place in suspects if place not in block.refusals]
+    numbers = [int(block.tickets.numbers[place]) for place in places]
+    values = [block.raw.values[place] for place in places]
+    for place, body in zip(places, _decode(block, kinds, places, numbers, values), strict=True):
+        wrong = None if body is None else _differs(block, place, body)
+        if wrong is not None:
+            block.refusals[place] = wrong
+        decoded[place] = body
+    decoded.update(dict.fromkeys(block.refusals))
+
+
+def _decode(
+    block: CheckedBlock,
+    kinds: Sequence[EventType | Refusal],
+    places: Sequence[int],
+    numbers: Sequence[int],
+    values: Sequence[Any],
+) -> list[Any]:
+    """Decode in one C loop that goes on after each bad body, which is refused and None."""
     decoders: list[Any] = [getattr(kind, "decode", None) for kind in kinds]
     bodies: list[Any] = []
     results = map(call, map(decoders.__getitem__, numbers), values)
     while True:
         try:
             bodies.extend(results)
-            break
         except DECODE_ERRORS:
             at = len(bodies)
             kind = kinds[numbers[at]]
             assert isinstance(kind, EventType)
             block.refusals[places[at]] = _why(kind, values[at])
             bodies.append(None)
-    if len(places) == len(every):
-        block.bodies = bodies
-    else:
-        for place, body in zip(places, bodies, strict=True):
-            block.bodies[place] = body
-    zoned = [isinstance(kind, EventType) and _has_zone(kind) for kind in kinds]
-    _compare_all(block, zoned)
+        else:
+            return bodies
 
 
 @cache
@@ -220,9 +268,9 @@ def _has_zone(kind: EventType) -> bool:
     return "zone" in kind.struct.__struct_fields__
 
 
-def _compare_all(block: CheckedBlock, zoned: Sequence[bool]) -> None:
+def _compare_all(block: CheckedBlock, every: list[Any], zoned: Sequence[bool]) -> None:
     """Compare the bodies with their tickets; only those that may differ one by one."""
-    tickets, bodies = block.tickets, block.bodies
+    tickets, bodies = block.tickets, every
     journeys, subjects = tickets.correlations, tickets.subjects
     places: Sequence[int] = range(len(bodies))
     if block.refusals:
@@ -236,8 +284,10 @@ def _compare_all(block: CheckedBlock, zoned: Sequence[bool]) -> None:
     if any(zoned):
         suspects.update(np.flatnonzero(np.array([*zoned, False])[tickets.numbers]).tolist())
     for place in sorted(suspects):
-        if block.bodies[place] is not None:
-            _compare(block, place, block.bodies[place])
+        wrong = None if every[place] is None else _differs(block, place, every[place])
+        if wrong is not None:
+            block.refusals[place] = wrong
+            every[place] = None
 
 
 def _why(kind: EventType, value: bytes) -> Refusal:
@@ -249,17 +299,14 @@ def _why(kind: EventType, value: bytes) -> Refusal:
     return Refusal(problems[0].code, problems[0].pointer, reason)
 
 
-def _compare(block: CheckedBlock, place: int, body: Any) -> None:
-    """Refuse a body that names another journey or person than its ticket, or no real zone."""
+def _differs(block: CheckedBlock, place: int, body: Any) -> Refusal | None:
+    """What refuses a body that names another journey or person than its ticket, or no real zone."""
     ticket = block.tickets[place]
     assert ticket is not None
     if body.journey_id is not None and body.journey_id != ticket.correlation:
-        wrong = Refusal("T302", "/journey_id", "expected the ticket's correlation id")
-    elif body.subject is not None and body.subject != ticket.subject:
-        wrong = Refusal("T302", "/subject", "expected the ticket's subject")
-    elif getattr(body, "zone", None) is not None and body.zone not in _zones():
-        wrong = Refusal("T302", "/zone", "expected the name of a time zone")
-    else:
-        return
-    block.refusals[place] = wrong
-    block.bodies[place] = None
+        return Refusal("T302", "/journey_id", "expected the ticket's correlation id")
+    if body.subject is not None and body.subject != ticket.subject:
+        return Refusal("T302", "/subject", "expected the ticket's subject")
+    if getattr(body, "zone", None) is not None and body.zone not in _zones():
+        return Refusal("T302", "/zone", "expected the name of a time zone")
+    return None

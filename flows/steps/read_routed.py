@@ -37,21 +37,22 @@ class RoutedReader:
     def read(self, raw: RawBlock) -> tuple[AcceptedBlock | None, dict[str, int]]:
         """The events of a block that are new, and how many were left out by code."""
         tickets, refusals = self._reader.read_block(raw.headers)
-        block = CheckedBlock(raw, tickets, [None] * len(raw.values), {}, {})
+        bodies: list[Any] = [None] * len(raw.values)
         places: list[int] = []
         zones: dict[int, str] = {}
         left_out: dict[str, int] = {}
         for place, ticket in enumerate(tickets):
             code = refusals[place].code if ticket is None else ""
             if ticket is not None:
-                code = self._take(block, place, ticket, zones)
+                code = self._take(raw, place, ticket, bodies, zones)
             if code:
                 left_out[code] = left_out.get(code, 0) + 1
-            elif block.bodies[place] is not None:
+            elif bodies[place] is not None:
                 places.append(place)
         if not places:
             return None, left_out
         self._move_on(raw)
+        block = CheckedBlock(raw, tickets, bodies, {}, {})
         found = accepted_block(block, places, watermark_ms=self._watermark_ms, zones=zones)
         return found, left_out
 
@@ -63,8 +64,9 @@ class RoutedReader:
         moving = [at_ms for where, at_ms in self._newest.items() if where not in quiet]
         self._watermark_ms = max(self._watermark_ms, min(moving, default=0))
 
-    def _take(self, block: CheckedBlock, place: int, ticket: Ticket, zones: dict[int, str]) -> str:
-        raw = block.raw
+    def _take(
+        self, raw: RawBlock, place: int, ticket: Ticket, bodies: list[Any], zones: dict[int, str]
+    ) -> str:
         where = (raw.topic, raw.partitions[place])
         rest = dict(ticket.rest)
         if self._is_repeat(where, rest.get(ORIGIN_HEADER)):
@@ -75,7 +77,7 @@ class RoutedReader:
         if kind.topic == PROFILE_TOPIC:
             return ""  # followers read the profiles' own topic
         try:
-            block.bodies[place] = kind.decode(raw.values[place] or b"")
+            bodies[place] = kind.decode(raw.values[place] or b"")
         except DECODE_ERRORS:
             return "T303"
         self._newest[where] = max(self._newest.get(where, 0), ticket.time_ms)

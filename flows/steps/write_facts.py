@@ -30,7 +30,7 @@ class Accepted(msgspec.Struct, gc=False):
     """Events of one block that passed every check, by column.
 
     Shapes: all columns have the same length. `bodies` has the names of `COLUMNS` that a ticket
-    has not; `unknown`
+    has not, None for what a body has not, but 0 in an array; `unknown`
     marks those whose person has no profile, `back` those whose hops tell of a clock that went
     back. `coded` are the columns of words that somebody asked for.
     Units: `recorded_ms` since 1970 UTC.
@@ -43,7 +43,7 @@ class Accepted(msgspec.Struct, gc=False):
     recorded_ms: Numbers
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
-    bodies: Mapping[str, Sequence[Any]]
+    bodies: Mapping[str, Any]
     zones: list[str]
     unknown: Mask
     back: Mask
@@ -61,14 +61,19 @@ class Accepted(msgspec.Struct, gc=False):
         found = self.coded.get(name)
         if found is None:
             column = self.bodies[name]
-            some = any(column)
-            found = Coded.of(column, _word_or_empty) if some else Coded([""], _zeros(self))
+            if isinstance(column, Coded):
+                found = Coded([word or "" for word in column.words], column.codes)
+            else:
+                some = any(column)
+                found = Coded.of(column, _word_or_empty) if some else Coded([""], _zeros(self))
             self.coded[name] = found
         return found
 
     def amounts(self) -> Numbers:
         """The bodies' amounts, 0 where one has none. Units: minor units of the currency."""
         column = self.bodies["amount_minor"]
+        if isinstance(column, np.ndarray):
+            return column
         return (
             np.array([amount or 0 for amount in column], np.int64) if any(column) else _zeros(self)
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
 
 import msgspec
@@ -133,6 +134,8 @@ def _faults(model: type[Strict], body: bytes) -> Iterator[Problem]:
 
 def _pointer(model: Any, place: tuple[int | str, ...]) -> str:
     """Write a place as a pointer, following the model so that map keys can be told from fields."""
+    if len(place) == 1 and isinstance(place[0], str):
+        return _field_pointers(model).get(place[0], "/*")
     kind, steps = model, []
     for step in place:
         if isinstance(step, int):
@@ -145,6 +148,12 @@ def _pointer(model: Any, place: tuple[int | str, ...]) -> str:
             steps.append("*")
             break
     return "".join(f"/{step}" for step in steps)
+
+
+@cache
+def _field_pointers(model: type[Strict]) -> dict[str, str]:
+    """Nearly all faults are in fields of the body itself."""
+    return {name: f"/{name}" for name in model.model_fields}
 
 
 def _core(hint: Any) -> Any:

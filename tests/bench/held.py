@@ -36,6 +36,7 @@ STORED: Final = (
     "GROUP BY table ORDER BY table FORMAT TSV"
 )
 KIND_0: Final = np.zeros(5_000, np.int64)
+EACH: Final = np.arange(5_000)
 ZONES: Final = ("Europe/Berlin", "Europe/Malta", "America/New_York", "Asia/Tokyo")
 
 
@@ -106,7 +107,7 @@ def counters(level: str) -> Callable[[int], People]:
         people = People(level)
         for first in range(0, count, 5_000):
             names = [f"usr_{number:08d}" for number in range(first, min(first + 5_000, count))]
-            people.add(names, KIND_0[: len(names)])
+            people.add(names, EACH[: len(names)], KIND_0[: len(names)])
         return people
 
     return make

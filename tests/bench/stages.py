@@ -40,7 +40,8 @@ BLOCK: Final = 5_000
 EPOCH_BLOCKS: Final = 5
 STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
     ("tickets", TicketReader, "read_block"),
-    ("checks by column", BlockChecker, "_suspects"),
+    ("checks by column: labels and times", BlockChecker, "_suspects"),
+    ("checks by column: keys and sizes", BlockChecker, "_odd_contents"),
     ("bodies: decode", check, "_decode"),
     ("bodies: compare with tickets", check, "_compare_all"),
     ("gate: hashes", judge, "_hash_all"),
@@ -141,8 +142,8 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=50_000)
     spent, rows = play(parser.parse_args().messages)
     for name, cost in spent.items():
-        sys.stdout.write(f"{name:32} {cost:6.2f} us\n")
-    sys.stdout.write(f"{'all of these':32} {sum(spent.values()):6.2f} us, rows {dict(rows)}\n")
+        sys.stdout.write(f"{name:36} {cost:6.2f} us\n")
+    sys.stdout.write(f"{'all of these':36} {sum(spent.values()):6.2f} us, rows {dict(rows)}\n")
 
 
 if __name__ == "__main__":

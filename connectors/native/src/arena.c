@@ -42,6 +42,7 @@ static void destroy(Arena *arena) {
     free(arena->bodies.at);
     free(arena->headers.at);
     free(arena->rows);
+    free(arena->names);
     free(arena);
 }
 
@@ -53,11 +54,15 @@ Arena *arena_take(const char *topic) {
         return NULL;
     free(arena->topic);
     arena->topic = strdup(topic);
-    if (!arena->topic) {
+    if (!arena->names)
+        arena->names = calloc(NAMES_MAX, sizeof *arena->names);
+    if (!arena->topic || !arena->names) {
         destroy(arena);
         return NULL;
     }
     arena->size = arena->bodies.used = arena->headers.used = 0;
+    arena->name_count = 0; /* who filled it with odd names does so for one batch only */
+    memset(arena->usual, 0, sizeof arena->usual);
     return arena;
 }
 
@@ -103,31 +108,63 @@ Row *arena_row(Arena *arena, const void *key, size_t key_size, const void *value
     return row;
 }
 
+/* The number of a name, of a new one, too, while there is room; -1 for one that is not kept. */
+static int number_of(Arena *arena, int position, const char *name) {
+    int usual = position < NAMES_MAX ? arena->usual[position] : 0, found = -1;
+    if (usual < arena->name_count && !strcmp(arena->names[usual].text, name))
+        return usual;
+    for (int n = 0; n < arena->name_count && found < 0; n++)
+        if (!strcmp(arena->names[n].text, name))
+            found = n;
+    if (found < 0 && arena->name_count < NAMES_MAX) {
+        size_t size = strlen(name);
+        if (size > NAME_BYTES_MAX)
+            return -1;
+        found = arena->name_count++;
+        memcpy(arena->names[found].text, name, size + 1);
+        arena->names[found].size = (int32_t)size;
+    }
+    if (found >= 0 && position < NAMES_MAX)
+        arena->usual[position] = (uint8_t)found;
+    return found;
+}
+
 bool arena_add_header(Arena *arena, const char *name, const void *value, size_t size) {
-    size_t name_size = strlen(name);
-    int32_t sizes[2] = {(int32_t)name_size, value ? (int32_t)size : -1};
+    Row *row = &arena->rows[arena->size - 1];
+    int number = number_of(arena, row->header_count, name);
+    size_t name_size = number < 0 ? strlen(name) : 0, inside = number < 0 ? name_size + 1 : 0;
     if (!value)
         size = 0;
-    if (name_size > INT32_MAX || size > INT32_MAX || !reserve(&arena->headers, sizeof sizes + name_size + 1 + size))
+    if (name_size >= INT32_MAX || size > INT32_MAX)
         return false;
-    char *at = arena->headers.at + arena->headers.used;
-    memcpy(at, sizes, sizeof sizes);
-    memcpy(at += sizeof sizes, name, name_size + 1);
+    int32_t told[2] = {number < 0 ? -1 - (int32_t)name_size : number, value ? (int32_t)size : -1};
+    Buffer *headers = &arena->headers;
+    if (headers->room - headers->used < sizeof told + inside + size && !reserve(headers, sizeof told + inside + size))
+        return false;
+    char *at = headers->at + headers->used;
+    memcpy(at, told, sizeof told);
+    at += sizeof told;
+    if (inside)
+        memcpy(at, name, inside);
     if (size)
-        memcpy(at + name_size + 1, value, size);
-    arena->headers.used += sizeof sizes + name_size + 1 + size;
-    arena->rows[arena->size - 1].header_count++;
+        memcpy(at + inside, value, size);
+    headers->used += sizeof told + inside + size;
+    row->header_count++;
     return true;
 }
 
 size_t header_at(const Arena *arena, size_t at, HeaderView *view) {
-    int32_t sizes[2];
-    memcpy(sizes, arena->headers.at + at, sizeof sizes);
-    view->name_size = sizes[0];
-    view->value_size = sizes[1];
-    view->name = arena->headers.at + at + sizeof sizes;
-    view->value = sizes[1] < 0 ? NULL : view->name + sizes[0] + 1;
-    return at + sizeof sizes + (size_t)sizes[0] + 1 + (size_t)(sizes[1] < 0 ? 0 : sizes[1]);
+    int32_t told[2];
+    const char *next = arena->headers.at + at;
+    memcpy(told, next, sizeof told);
+    next += sizeof told;
+    view->name_number = told[0] < 0 ? -1 : told[0];
+    view->name_size = told[0] < 0 ? -1 - told[0] : arena->names[told[0]].size;
+    view->name = told[0] < 0 ? next : arena->names[told[0]].text;
+    next += told[0] < 0 ? view->name_size + 1 : 0;
+    view->value_size = told[1];
+    view->value = told[1] < 0 ? NULL : next;
+    return (size_t)(next - arena->headers.at) + (size_t)(told[1] < 0 ? 0 : told[1]);
 }
 
 bool arena_add(Arena *arena, const rd_kafka_message_t *message) {

@@ -21,19 +21,32 @@ typedef struct {
     int32_t partition;
 } Row;
 
+/* Header names recur: each is kept once, and a header has its number. */
+#define NAMES_MAX 64
+#define NAME_BYTES_MAX 255
+typedef struct {
+    char text[NAME_BYTES_MAX + 1];
+    int32_t size;
+} Name;
+
 typedef struct {
     char *topic;
     const void *topic_handle; /* only to compare with, during one fetch */
     Buffer bodies, headers;
     Row *rows;
     size_t size, room;
+    Name *names; /* NAMES_MAX of them */
+    int name_count;
+    uint8_t usual[NAMES_MAX]; /* which name stood at this position last */
 } Arena;
 
-/* A header in the buffer: this, then the name and a 0, then the value. Read with `header_at`, since
- * nothing in there is aligned. */
+/* A header in the buffer: the number of its name and the size of its value, then the value. Where
+ * names are many or long, the size of the name below 0 in place of a number, and the name and a 0
+ * before the value. Read with `header_at`, since nothing in there is aligned. */
 typedef struct {
     const char *name, *value; /* value NULL: null */
     int32_t name_size, value_size;
+    int name_number; /* -1: one that is not kept */
 } HeaderView;
 
 size_t header_at(const Arena *arena, size_t at, HeaderView *view); /* gives the next one's place */

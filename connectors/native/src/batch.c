@@ -110,48 +110,52 @@ static PyObject *batch_reduce(PyObject *self, PyObject *ignored) {
 
 /* --- columns ---------------------------------------------------------------------------------- */
 
-typedef PyObject *cell_f(const Arena *arena, const Row *row);
+enum { KEY, VALUE, PARTITION, OFFSET, TIME };
 
-static PyObject *cell_value(const Arena *arena, const Row *row) {
-    return bytes_or_none(arena->bodies.at + row->value, row->value_size);
-}
-static PyObject *cell_key(const Arena *arena, const Row *row) {
-    return bytes_or_none(arena->bodies.at + row->key, row->key_size);
-}
-static PyObject *cell_partition(const Arena *arena, const Row *row) {
-    (void)arena;
-    return PyLong_FromLong(row->partition);
-}
-static PyObject *cell_offset(const Arena *arena, const Row *row) {
-    (void)arena;
-    return PyLong_FromLongLong(row->offset);
-}
-static PyObject *cell_time(const Arena *arena, const Row *row) {
-    (void)arena;
-    return PyLong_FromLongLong(row->time_ms);
+static const Row *row_at(PyObject *batch, size_t place) { return &((Batch *)batch)->arena->rows[place]; }
+
+static Span content_span(PyObject *batch, int which, size_t place) {
+    const Row *row = row_at(batch, place);
+    const char *bodies = ((Batch *)batch)->arena->bodies.at;
+    return which == KEY ? (Span){bodies + row->key, row->key_size} : (Span){bodies + row->value, row->value_size};
 }
 
-static PyObject *column(PyObject *self, cell_f *cell) {
-    const Arena *arena = ((Batch *)self)->arena;
-    PyObject *list = PyList_New((Py_ssize_t)arena->size);
-    for (size_t n = 0; list && n < arena->size; n++) {
-        PyObject *value = cell(arena, &arena->rows[n]);
-        if (!value || PyList_SetItem(list, (Py_ssize_t)n, value))
-            Py_CLEAR(list);
-    }
-    return list;
+static PyObject *content_cell(PyObject *batch, int which, size_t place) {
+    Span span = content_span(batch, which, place);
+    return span.size < 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(span.at, span.size);
 }
 
-#define COLUMN(name) \
-    static PyObject *batch_##name##s(PyObject *self, PyObject *ignored) { \
+static PyObject *number_cell(PyObject *batch, int which, size_t place) {
+    const Row *row = row_at(batch, place);
+    return PyLong_FromLongLong(which == PARTITION ? row->partition : which == OFFSET ? row->offset : row->time_ms);
+}
+
+static void numbers_of(PyObject *batch, int which, Numbers *numbers) {
+    static const Row none;
+    const Row *row = ((Batch *)batch)->arena->size ? row_at(batch, 0) : &none;
+    numbers->at = which == PARTITION ? (const void *)&row->partition : which == OFFSET ? &row->offset : &row->time_ms;
+    numbers->bytes = which == PARTITION ? sizeof row->partition : sizeof row->offset;
+    numbers->stride = sizeof *row;
+}
+
+static const ColumnKind contents = {content_cell, content_span, NULL}, numbers = {number_cell, NULL, numbers_of};
+
+bool is_column_of(PyObject *object, PyObject *batch, bool keys) {
+    const Column *column = (Column *)object;
+    return PyObject_TypeCheck(object, column_type) && column->owner == batch && column->kind == &contents &&
+           column->which == (keys ? KEY : VALUE) && !column->put;
+}
+
+#define COLUMN(name, kind, which) \
+    static PyObject *batch_##name(PyObject *self, PyObject *ignored) { \
         (void)ignored; \
-        return column(self, cell_##name); \
+        return column_new(self, &kind, which, ((Batch *)self)->arena->size); \
     }
-COLUMN(value)
-COLUMN(key)
-COLUMN(partition)
-COLUMN(offset)
-COLUMN(time)
+COLUMN(values, contents, VALUE)
+COLUMN(keys, contents, KEY)
+COLUMN(partitions, numbers, PARTITION)
+COLUMN(offsets, numbers, OFFSET)
+COLUMN(times, numbers, TIME)
 
 static PyObject *batch_topic(PyObject *self, PyObject *ignored) {
     (void)ignored;

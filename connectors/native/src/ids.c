@@ -122,34 +122,46 @@ static PyObject *rows_bytes(Py_ssize_t count, int64_t **rows) {
     return bytes;
 }
 
-static bool text_of(PyObject *item, const char **at, Py_ssize_t *size) {
-    if (PyUnicode_Check(item))
-        return (*at = PyUnicode_AsUTF8AndSize(item, size)) != NULL;
-    return PyBytes_AsStringAndSize(item, (char **)at, size) == 0;
-}
+PyDoc_STRVAR(rows_doc, "rows(identifiers, add, places=None) -> bytes\n\n"
+                       "The row of each str or bytes in a list or a column, or of those at these places (int64), as\n"
+                       "int64; -1 for None and for unknown ones.");
 
-PyDoc_STRVAR(rows_doc, "rows(identifiers, add) -> bytes\n\n"
-                       "The row of each str or bytes in a list, as int64; -1 for None and for unknown ones.");
+/* The identifier at a place, without making it an object where it is in the library's memory. */
+static bool identifier_at(PyObject *items, Py_ssize_t place, Span *span) {
+    if (PyList_Check(items)) {
+        PyObject *item = PyList_GetItem(items, place);
+        return item && bytes_of(item, span);
+    }
+    if (place >= 0 && place < ((Column *)items)->size)
+        return column_span(items, place, span);
+    PyErr_SetString(PyExc_IndexError, "no such message");
+    return false;
+}
 
 static PyObject *ids_rows(PyObject *object, PyObject *arguments) {
     PyObject *items;
     int add;
-    if (!PyArg_ParseTuple(arguments, "O!p", &PyList_Type, &items, &add))
+    const char *places = NULL;
+    Py_ssize_t place_bytes = 0;
+    if (!PyArg_ParseTuple(arguments, "Op|z#", &items, &add, &places, &place_bytes))
         return NULL;
-    int64_t *rows;
-    Py_ssize_t count = PyList_Size(items);
+    bool column = PyObject_TypeCheck(items, column_type) && ((Column *)items)->kind->span;
+    if (!column && !PyList_Check(items)) {
+        PyErr_SetString(PyExc_TypeError, "expected a list or a column of identifiers");
+        return NULL;
+    }
+    int64_t *rows, place;
+    Py_ssize_t count = places ? place_bytes / (Py_ssize_t)sizeof place : PyObject_Size(items);
     PyObject *result = rows_bytes(count, &rows);
     for (Py_ssize_t n = 0; result && n < count; n++) {
-        PyObject *item = PyList_GetItem(items, n);
-        const char *at;
-        Py_ssize_t size;
-        if (item == Py_None) {
-            rows[n] = -1;
-            continue;
-        }
-        if (!text_of(item, &at, &size))
+        Span span;
+        place = n;
+        if (places)
+            memcpy(&place, places + n * (Py_ssize_t)sizeof place, sizeof place);
+        rows[n] = -1;
+        if (!identifier_at(items, (Py_ssize_t)place, &span))
             Py_CLEAR(result);
-        else if ((rows[n] = row_of((Ids *)object, at, (size_t)size, add)) == -2) {
+        else if (span.size >= 0 && (rows[n] = row_of((Ids *)object, span.at, (size_t)span.size, add)) == -2) {
             PyErr_NoMemory();
             Py_CLEAR(result);
         }

@@ -49,11 +49,27 @@ static PyObject *add_type(PyObject *module, const char *name, PyType_Spec *spec)
 
 __attribute__((visibility("default"))) PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&definition);
-    if (!module || !(batch_type = (PyTypeObject *)add_type(module, "Batch", &batch_spec)) ||
-        !add_type(module, "Reader", &reader_spec) || !add_type(module, "Ids", &ids_spec) ||
-        !(scanner_type = (PyTypeObject *)add_type(module, "Scanner", &scanner_spec)) || !add_type(module, "Writer", &writer_spec)) {
-        Py_XDECREF(module);
-        return NULL;
+    const struct {
+        const char *name;
+        PyType_Spec *spec;
+        PyTypeObject **type;
+    } types[] = {
+        {"Batch", &batch_spec, &batch_type}, {"Bodies", &bodies_spec, &bodies_type}, {"Column", &column_spec, &column_type},
+        {"Found", &found_spec, &found_type}, {"Ids", &ids_spec, NULL},               {"Reader", &reader_spec, NULL},
+        {"Scanner", &scanner_spec, &scanner_type}, {"Writer", &writer_spec, NULL},
+    };
+    PyObject *salted = module ? PyUnicode_FromString("airside") : NULL;
+    if (!salted)
+        Py_CLEAR(module);
+    else
+        word_seed = (uint64_t)PyObject_Hash(salted);
+    Py_XDECREF(salted);
+    for (size_t n = 0; module && n < sizeof types / sizeof *types; n++) {
+        PyObject *type = add_type(module, types[n].name, types[n].spec);
+        if (types[n].type)
+            *types[n].type = (PyTypeObject *)type;
+        if (!type)
+            Py_CLEAR(module);
     }
     return module;
 }

@@ -39,8 +39,6 @@ static const struct {
 #define HEADERS_BYTES_MAX 16384
 #define HOPS_BYTES_MAX 256
 #define LABELS_MAX 4096
-#define POSITIONS 32
-#define NAME_BYTES 24
 
 typedef struct {
     const char *at;
@@ -64,10 +62,7 @@ typedef struct {
     LabelKey *labels; /* by number */
     uint32_t count;
     uint16_t slots[LABELS_MAX * 2]; /* number + 1 */
-    struct {
-        char name[NAME_BYTES];
-        uint8_t size, attribute;
-    } positions[POSITIONS]; /* what stood there last: most messages have the same headers */
+    uint8_t attributes[NAMES_MAX];  /* of the names of the batch that is being scanned */
 } Scanner;
 
 PyTypeObject *scanner_type;
@@ -78,14 +73,15 @@ static bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
 static bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* Characters by set: 1 of identifiers, 2 of names. */
+/* Characters by set: 1 of identifiers, 2 of names, 4 of traces. */
 static const uint8_t *character_sets(void) {
     static uint8_t sets[256];
     if (!sets['a']) /* under the interpreter's lock; every writer writes the same */
         for (int c = 0; c < 256; c++) {
             char ch = (char)c;
             bool word = is_upper(ch) || is_lower(ch) || is_digit(ch) || ch == '_' || ch == '-';
-            sets[c] = (uint8_t)((word ? 3 : 0) | (ch == '.' || ch == ':' ? 2 : 0));
+            bool trace = is_digit(ch) || ch == '-' || (ch >= 'a' && ch <= 'f');
+            sets[c] = (uint8_t)((word ? 3 : 0) | (ch == '.' || ch == ':' ? 2 : 0) | (trace ? 4 : 0));
         }
     return sets;
 }
@@ -134,13 +130,10 @@ static int64_t time_of(Part part) {
     return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms;
 }
 
-static bool is_trace(Part part) {
-    if (part.size != 55 || memcmp(part.at, "00-", 3) || part.at[35] != '-' || part.at[52] != '-')
+static bool is_trace(const uint8_t *sets, Part part) {
+    if (!all_of(sets, 4, part, 55, 55) || memcmp(part.at, "00-", 3) || part.at[35] != '-' || part.at[52] != '-')
         return false;
-    for (int n = 3; n < 55; n++)
-        if (n != 35 && n != 52 && !is_digit(part.at[n]) && !(part.at[n] >= 'a' && part.at[n] <= 'f'))
-            return false;
-    return true;
+    return !memchr(part.at + 3, '-', 32) && !memchr(part.at + 36, '-', 16) && !memchr(part.at + 53, '-', 2);
 }
 
 /* One hop: two letters of a stage, a node, a delta, acts. `gate` is the stage with its node. */
@@ -213,24 +206,15 @@ static bool is_ascii(const char *at, int32_t size) {
     return true;
 }
 
-static int attribute_of(Scanner *self, int position, const HeaderView *view) {
-    if (position < POSITIONS && self->positions[position].size == view->name_size && view->name_size &&
-        !memcmp(self->positions[position].name, view->name, (size_t)view->name_size))
-        return self->positions[position].attribute;
+static uint8_t attribute_of(const char *name, int32_t size) {
     for (size_t n = 0; n < KNOWN_COUNT; n++)
-        if (KNOWN[n].size == view->name_size && !memcmp(KNOWN[n].name, view->name, KNOWN[n].size)) {
-            if (position < POSITIONS) {
-                memcpy(self->positions[position].name, view->name, KNOWN[n].size);
-                self->positions[position].size = KNOWN[n].size;
-                self->positions[position].attribute = KNOWN[n].attribute;
-            }
+        if (KNOWN[n].size == size && !memcmp(KNOWN[n].name, name, KNOWN[n].size))
             return KNOWN[n].attribute;
-        }
     return UNKNOWN;
 }
 
 /* Where each attribute stands; false for a message to be judged by the pure reader. */
-static bool find_parts(Scanner *self, const Arena *arena, const Row *row, View *found) {
+static bool find_parts(const Scanner *self, const Arena *arena, const Row *row, View *found) {
     static const uint8_t name_sizes[ATTRIBUTES] = {14, 9, 7, 12, 14, 21, 15, 13, 17, 13, 5,
                                                    7, 16, 10, 11, 14, 15, 13, 12, 11, 10};
     uint32_t seen = 0;
@@ -241,7 +225,8 @@ static bool find_parts(Scanner *self, const Arena *arena, const Row *row, View *
     for (int n = 0; n < row->header_count; n++) {
         HeaderView view;
         at = header_at(arena, at, &view);
-        int attribute = attribute_of(self, n, &view);
+        /* A name that is not kept may be one of ours all the same. */
+        int attribute = view.name_number < 0 ? attribute_of(view.name, view.name_size) : self->attributes[view.name_number];
         size_t size = view.value ? (size_t)view.value_size : 0;
         others += (size_t)view.name_size; /* the limit on everything counts names as they stand */
         if (attribute == UNKNOWN) {
@@ -338,56 +323,44 @@ static PyObject *label_parts(const LabelKey *label) {
 
 /* --- a batch ---------------------------------------------------------------------------------- */
 
-enum { IDS, CORRELATIONS, SUBJECTS, CAUSATIONS, HISTORIES, TRACEPARENTS, TRACESTATES, MACS, RESTS, LISTS };
-enum { NUMBERS, TIMES, RECORDEDS, EXPIRIES, ARRAYS };
+enum { NUMBERS, TIMES, RECORDEDS, EXPIRIES, NAMED, ARRAYS };
 
 typedef struct {
-    PyObject *lists[LISTS], *arrays[ARRAYS], *used, *fresh, *suspects;
+    PyObject *arrays[ARRAYS], *used, *fresh, *suspects;
     int64_t *numbers[ARRAYS];
-    PyObject *empty, *nothing; /* "" and (): what stands where nothing does */
+    Found *found;
 } Columns;
 
 /* The headers that are none of ours, verbatim. */
-static PyObject *rest_of(const Arena *arena, size_t place, const View *found) {
-    PyObject *all = header_list(arena, place), *rest = all ? PyTuple_New(found->unknown) : NULL;
+PyObject *rest_of(const Arena *arena, size_t place, int32_t unknown) {
+    PyObject *all = header_list(arena, place), *rest = all ? PyTuple_New(unknown) : NULL;
     size_t at = arena->rows[place].headers;
     for (Py_ssize_t n = 0, kept = 0; rest && n < arena->rows[place].header_count; n++) {
         HeaderView view;
         at = header_at(arena, at, &view);
-        bool ours = false;
-        for (size_t known = 0; known < KNOWN_COUNT; known++)
-            ours = ours || (KNOWN[known].size == view.name_size && !memcmp(KNOWN[known].name, view.name, KNOWN[known].size));
-        if (!ours && PyTuple_SetItem(rest, kept++, Py_NewRef(PyList_GetItem(all, n))))
+        if (attribute_of(view.name, view.name_size) == UNKNOWN && PyTuple_SetItem(rest, kept++, Py_NewRef(PyList_GetItem(all, n))))
             Py_CLEAR(rest);
     }
     Py_XDECREF(all);
     return rest;
 }
 
-static bool set(PyObject *list, size_t place, PyObject *item) {
-    return item && !PyList_SetItem(list, (Py_ssize_t)place, item);
-}
-
-static bool fill(Columns *columns, const Arena *arena, size_t place, const View *found) {
-    const Part *parts = found->parts;
-    bool traced = parts[TRACEPARENT].size >= 0 && is_trace(parts[TRACEPARENT]);
-    static const struct {
-        uint8_t list, attribute;
-    } texts[] = {{IDS, ID}, {CORRELATIONS, CORRELATION}, {SUBJECTS, SUBJECT}, {CAUSATIONS, CAUSATION}, {HISTORIES, HOPS}},
-      bytes[] = {{TRACEPARENTS, TRACEPARENT}, {TRACESTATES, TRACESTATE}, {MACS, MAC}};
-    PyObject **lists = columns->lists;
-    for (int n = 0; n < 5; n++) {
-        const Part *part = &parts[texts[n].attribute];
-        if (part->size >= 0 && !set(lists[texts[n].list], place, PyUnicode_DecodeASCII(part->at, part->size, NULL)))
+/* Keep where the parts stand; false where that is too far behind for a short number. */
+static bool keep_places(TicketPlaces *places, const char *first, const View *view) {
+    static const uint8_t attributes[RESTS] = {ID, CORRELATION, SUBJECT, CAUSATION, HOPS, TRACEPARENT, TRACESTATE, MAC};
+    const Part *parts = view->parts;
+    bool traced = parts[TRACEPARENT].size >= 0 && is_trace(character_sets(), parts[TRACEPARENT]);
+    for (int n = 0; n < RESTS; n++) {
+        const Part *part = &parts[attributes[n]];
+        places->parts[n] = (Place){0, NOWHERE};
+        if (part->size < 0 || (!traced && (n == TRACEPARENTS || n == TRACESTATES)))
+            continue;
+        if (part->at - first >= NOWHERE || part->size >= NOWHERE)
             return false;
+        places->parts[n] = (Place){(uint16_t)(part->at - first), (uint16_t)part->size};
     }
-    for (int n = 0; n < 3; n++) {
-        const Part *part = &parts[bytes[n].attribute];
-        bool wanted = part->size >= 0 && (traced || bytes[n].list == MACS);
-        if (wanted && !set(lists[bytes[n].list], place, PyBytes_FromStringAndSize(part->at, part->size)))
-            return false;
-    }
-    return !found->unknown || set(lists[RESTS], place, rest_of(arena, place, found));
+    places->unknown = view->unknown;
+    return true;
 }
 
 static bool leave(Columns *columns, size_t place) { /* a suspect: the pure reader puts it */
@@ -403,26 +376,36 @@ static bool append_new(PyObject *list, PyObject *item) {
     return fine;
 }
 
+/* The number of a message's label; -1 for a suspect, -2 with an exception. */
+static int scan_one(Scanner *self, const Arena *arena, const Row *row, Columns *columns, TicketPlaces *places,
+                    int64_t *times) {
+    View found;
+    places->unknown = -1;
+    if (row->header_count <= 0 || !find_parts(self, arena, row, &found) || !is_plain(character_sets(), &found, times) ||
+        !keep_places(places, arena->headers.at + row->headers, &found))
+        return -1;
+    uint32_t known = self->count;
+    int label = label_of(self, &found);
+    if (label == -2)
+        PyErr_NoMemory();
+    else if (self->count > known && !append_new(columns->fresh, label_parts(&self->labels[label])))
+        label = -2;
+    if (label < 0)
+        places->unknown = -1;
+    return label;
+}
+
 static bool scan_all(Scanner *self, const Arena *arena, Columns *columns) {
-    const uint8_t *sets = character_sets();
     int32_t locals = 0;
     for (size_t place = 0; place < arena->size; place++) {
-        View found;
+        TicketPlaces *places = &columns->found->tickets[place];
         int64_t times[3] = {-1, -1, -1};
-        int label = -1;
-        if (arena->rows[place].header_count > 0 && find_parts(self, arena, &arena->rows[place], &found) &&
-            is_plain(sets, &found, times)) {
-            uint32_t known = self->count;
-            label = label_of(self, &found);
-            if (label == -2) {
-                PyErr_NoMemory();
-                return false;
-            }
-            if (self->count > known && !append_new(columns->fresh, label_parts(&self->labels[label])))
-                return false;
-        }
+        int label = scan_one(self, arena, &arena->rows[place], columns, places, times);
+        if (label == -2)
+            return false;
         for (int n = 0; n < 3; n++)
             columns->numbers[TIMES + n][place] = label < 0 ? -1 : times[n];
+        columns->numbers[NAMED][place] = label >= 0 && places->parts[SUBJECTS].size != NOWHERE;
         columns->numbers[NUMBERS][place] = -1;
         if (label < 0) {
             if (!leave(columns, place))
@@ -436,23 +419,13 @@ static bool scan_all(Scanner *self, const Arena *arena, Columns *columns) {
                 return false;
         }
         columns->numbers[NUMBERS][place] = key->local;
-        if (!fill(columns, arena, place, &found))
-            return false;
     }
     return true;
 }
 
-static bool make_columns(Columns *columns, size_t size) {
-    bool fine = (columns->empty = PyUnicode_FromStringAndSize("", 0)) && (columns->nothing = PyTuple_New(0)) &&
-                (columns->used = PyList_New(0)) && (columns->fresh = PyList_New(0)) &&
-                (columns->suspects = PyList_New(0));
-    for (int n = 0; fine && n < LISTS; n++) {
-        PyObject *absent = n == RESTS ? columns->nothing : n >= TRACEPARENTS ? Py_None : columns->empty;
-        PyObject *one = Py_BuildValue("[O]", absent);
-        columns->lists[n] = one ? PySequence_Repeat(one, (Py_ssize_t)size) : NULL;
-        Py_XDECREF(one);
-        fine = columns->lists[n] != NULL;
-    }
+static bool make_columns(Columns *columns, PyObject *batch, size_t size) {
+    bool fine = (columns->used = PyList_New(0)) && (columns->fresh = PyList_New(0)) &&
+                (columns->suspects = PyList_New(0)) && (columns->found = found_new(batch));
     for (int n = 0; fine && n < ARRAYS; n++) {
         columns->arrays[n] = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(size * sizeof(int64_t)));
         fine = columns->arrays[n] != NULL;
@@ -463,9 +436,10 @@ static bool make_columns(Columns *columns, size_t size) {
 }
 
 PyDoc_STRVAR(scan_doc,
-             "scan(batch) -> (labels, fresh, again, suspects, arrays, lists)\n\n"
+             "scan(batch) -> (labels, fresh, again, suspects, arrays, found)\n\n"
              "`labels` are the numbers of the labels in this batch, `fresh` the parts of those that are new; with\n"
-             "`again`, numbers begin anew. `suspects` are the places that the pure reader has to judge.");
+             "`again`, numbers begin anew. `suspects` are the places that the pure reader has to judge. `found` makes\n"
+             "the columns of texts.");
 
 static PyObject *scanner_scan(PyObject *object, PyObject *batch) {
     Scanner *self = (Scanner *)object;
@@ -479,27 +453,23 @@ static PyObject *scanner_scan(PyObject *object, PyObject *batch) {
         forget_labels(self);
     for (uint32_t n = 0; n < self->count; n++)
         self->labels[n].local = -1;
+    for (int n = 0; n < arena->name_count; n++)
+        self->attributes[n] = attribute_of(arena->names[n].text, arena->names[n].size);
     Columns columns = {.used = NULL};
-    bool fine = make_columns(&columns, arena->size) && scan_all(self, arena, &columns);
-    PyObject *arrays = fine ? PyTuple_New(ARRAYS) : NULL, *lists = fine ? PyTuple_New(LISTS) : NULL;
+    bool fine = make_columns(&columns, batch, arena->size) && scan_all(self, arena, &columns);
+    PyObject *arrays = fine ? PyTuple_New(ARRAYS) : NULL;
     for (int n = 0; arrays && n < ARRAYS; n++)
         PyTuple_SetItem(arrays, n, Py_NewRef(columns.arrays[n]));
-    for (int n = 0; lists && n < LISTS; n++)
-        PyTuple_SetItem(lists, n, Py_NewRef(columns.lists[n]));
-    PyObject *result = arrays && lists ? Py_BuildValue("(OOOOOO)", columns.used, columns.fresh, again ? Py_True : Py_False,
-                                                       columns.suspects, arrays, lists)
-                                       : NULL;
+    PyObject *result = arrays ? Py_BuildValue("(OOOOOO)", columns.used, columns.fresh, again ? Py_True : Py_False,
+                                              columns.suspects, arrays, columns.found)
+                              : NULL;
     Py_XDECREF(arrays);
-    Py_XDECREF(lists);
-    for (int n = 0; n < LISTS; n++)
-        Py_XDECREF(columns.lists[n]);
     for (int n = 0; n < ARRAYS; n++)
         Py_XDECREF(columns.arrays[n]);
-    Py_XDECREF(columns.empty);
-    Py_XDECREF(columns.nothing);
     Py_XDECREF(columns.used);
     Py_XDECREF(columns.fresh);
     Py_XDECREF(columns.suspects);
+    Py_XDECREF((PyObject *)columns.found);
     if (!result) /* labels that Python was not told of must not be known here */
         forget_labels(self);
     return result;

@@ -6,10 +6,9 @@ The thin adapter: `LEVELS` is all that has to change when the product gets anoth
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
-from itertools import compress, count
-from operator import attrgetter
+from itertools import count
 from typing import Any, Final, cast
 
 import bytewax.operators as op
@@ -28,10 +27,11 @@ from flows.run import tune_garbage_collection
 from flows.settings import Settings, read_settings
 from flows.steps.check import BlockChecker
 from flows.steps.roll_up import Rollup
-from schemas.blocks import CheckedBlock
+from schemas.blocks import CheckedBlock, Coded
+from schemas.bodies import words_of
 from schemas.errors import ConfigError
 from schemas.rollup import MINUTE_MS, Dimensions
-from schemas.tickets import Tickets, columns_at
+from schemas.tickets import columns_at
 from tests.bench.corpus import CHANNELS
 from tests.bench.meter import Meter, Task, leave, read_task, report
 from tests.bench.tables import insert
@@ -45,7 +45,6 @@ KINDS: Final = (
 )
 POSITIVE: Final = frozenset((1, 2))
 _FAILED: Final = np.array([number not in POSITIVE for number in range(len(KINDS))], np.int64)
-_campaign_of, _channel_of = attrgetter("campaign"), attrgetter("channel")
 WORDS_MAX: Final = 1 << 12
 _ONE: Final = np.int32(1)
 Codes = npt.NDArray[np.int64]
@@ -88,12 +87,16 @@ class Words:
     def codes(self, words: Iterable[str], size: int) -> Codes:
         return np.fromiter(map(self.numbers.__getitem__, words), np.int64, size)
 
+    def of(self, column: Coded) -> Codes:
+        """The numbers of a column: each of its words is looked up once."""
+        return self.codes(column.words, len(column.words))[column.codes]
+
 
 class PureIds(Words):
     """The rows of people in a dict."""
 
-    def rows(self, subjects: list[str]) -> Codes:
-        return self.codes(subjects, len(subjects))
+    def rows(self, subjects: Sequence[str], places: Codes) -> Codes:
+        return self.codes(columns_at(places.tolist(), len(subjects))(subjects), len(places))
 
     def subjects(self) -> list[str]:
         return list(self.numbers)
@@ -108,8 +111,8 @@ class NativeIds:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def rows(self, subjects: list[str]) -> Codes:
-        return np.frombuffer(self._ids.rows(subjects, True), np.int64)
+    def rows(self, subjects: Sequence[str], places: Codes) -> Codes:
+        return np.frombuffer(self._ids.rows(subjects, True, places), np.int64)
 
     def subjects(self) -> list[str]:
         return [self._ids[row].decode() for row in range(len(self._ids))]
@@ -122,8 +125,8 @@ class People:
         self.ids = NativeIds() if level == "native" else PureIds()
         self._counters: npt.NDArray[np.int32] = np.zeros((1_024, len(KINDS)), np.int32)
 
-    def add(self, subjects: list[str], kinds: Codes) -> None:
-        rows = self.ids.rows(subjects)
+    def add(self, subjects: Sequence[str], places: Codes, kinds: Codes) -> None:
+        rows = self.ids.rows(subjects, places)
         while len(self.ids) > len(self._counters):
             self._counters = np.concatenate([self._counters, np.zeros_like(self._counters)])
         np.add.at(self._counters.reshape(-1), rows * len(KINDS) + kinds, _ONE)
@@ -145,6 +148,8 @@ class Job:
         # By positive or not, campaign and channel; the corpus has 50 and 4 of them.
         self._arm_counts: Codes = np.zeros(2 * WORDS_MAX, np.int64)
         self._changed: list[Codes] = []
+        # By kind and campaign: no cell is dropped here, so a pair keeps its number.
+        self._pair_numbers: Codes = np.full(len(KINDS) * WORDS_MAX, -1, np.int64)
         self.people = People(level)
 
     @property
@@ -166,45 +171,42 @@ class Job:
             self.routed[topic] += len(found)
         self.refused.update(refusal.code for refusal in block.refusals.values())
         if self._job in "BC":
-            bodies: list[Any] = block.bodies
-            if block.refusals:
-                bodies = list(compress(bodies, accepted.tolist()))
-            self._roll_up_and_follow(tickets, places, bodies)
+            self._roll_up_and_follow(block, places)
         return routed
 
-    def _roll_up_and_follow(self, tickets: Tickets, places: Codes, bodies: list[Any]) -> None:
-        size = len(bodies)
+    def _roll_up_and_follow(self, block: CheckedBlock, places: Codes) -> None:
+        tickets, bodies = block.tickets, block.bodies
         found = tickets.numbers[places]
-        campaigns = self._campaigns.codes(map(_campaign_of, bodies), size)
+        campaigns = self._campaigns.of(words_of(bodies, "campaign", places))
+        number_of = self._kinds
+        kinds = np.array([number_of[label.type] for label in tickets.labels], np.int64)[found]
         minutes = tickets.times_ms[places] // MINUTE_MS
-        nothing = np.zeros(size, np.int64)
+        nothing = np.zeros(len(places), np.int64)
         self._changed.append(
             self.rollup.add(
                 minutes=minutes,
-                numbers=self._numbers(tickets.labels, found, campaigns),
+                numbers=self._dimensions(kinds, campaigns),
                 amounts=nothing,
                 buckets=nothing,
                 recorded=nothing,
             )
         )
         if self._job == "C":
-            number_of = self._kinds
-            kinds = np.array([number_of[label.type] for label in tickets.labels], np.int64)[found]
-            subjects = columns_at(places.tolist(), len(tickets))(tickets.subjects)
-            self.people.add(subjects, kinds)
-            self._learn(campaigns, self._channels.codes(map(_channel_of, bodies), size), kinds)
+            self.people.add(tickets.subjects, places, kinds)
+            self._learn(campaigns, self._channels.of(words_of(bodies, "channel", places)), kinds)
 
-    def _numbers(self, labels: list[Any], found: Codes, campaigns: Codes) -> Codes:
+    def _dimensions(self, kinds: Codes, campaigns: Codes) -> Codes:
         """The rollup's number of each message: dimensions are made once for each pair."""
-        pairs, back = np.unique(found * WORDS_MAX + campaigns, return_inverse=True)
-        names = list(self._campaigns.numbers)
-        numbers = [
-            self.rollup.number_of(
-                Dimensions(labels[pair // WORDS_MAX].type, names[pair % WORDS_MAX], "", "", "")
-            )
-            for pair in pairs.tolist()
-        ]
-        return np.array(numbers, np.int64)[back]
+        pairs = kinds * WORDS_MAX + campaigns
+        found: Codes = self._pair_numbers[pairs]
+        if found.min(initial=0) < 0:
+            names = list(self._campaigns.numbers)
+            for pair in np.unique(pairs[found < 0]).tolist():
+                kind, campaign = KINDS[pair // WORDS_MAX], names[pair % WORDS_MAX]
+                number = self.rollup.number_of(Dimensions(kind, campaign, "", "", ""))
+                self._pair_numbers[pair] = number
+            found = self._pair_numbers[pairs]
+        return found
 
     def _learn(self, campaigns: Codes, channels: Codes, kinds: Codes) -> None:
         failed = _FAILED[kinds]

@@ -18,30 +18,15 @@ from confluent_kafka import KafkaError, Message, Producer
 from connectors.kafka.intake import sort_out
 from connectors.native import build, level
 from connectors.native.intake import Batches, Copy
-from connectors.native.level import choose_level, find_fault, load_native, plugin_config
+from connectors.native.level import choose_level, plugin_config
 from schemas.errors import ConfigError
 from schemas.ticket import ATTRIBUTES, LABEL_NAMES, PLAIN_FORMS
 from schemas.ticket_reader import TicketReader
 from tests import native_fuzz
 from tests.messages import NOW_MS, delivered, policy
-from tests.services import REQUIRE_NATIVE
+from tests.unit.connectors.conftest import go_without
 
 TOP = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def native() -> Any:
-    """The library; skips with the reason where it is not built, unless CI demands it."""
-    fault = find_fault()
-    if fault is not None:
-        _go_without(fault)
-    return load_native()
-
-
-def _go_without(fault: str) -> None:
-    if os.environ.get(REQUIRE_NATIVE) == "1":
-        pytest.fail(f"{REQUIRE_NATIVE}=1, and {fault}", pytrace=False)
-    pytest.skip(f"needs the native library: {fault}: run `just native`")
 
 
 def rows() -> list[tuple[Any, ...]]:
@@ -206,7 +191,7 @@ def test_the_sanitizers_find_nothing(native: Any, tmp_path: Path) -> None:
         [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
     if not Path(library).is_absolute():
-        _go_without("the compiler brings no sanitizers")
+        go_without("the compiler brings no sanitizers")
     target = build.build(tmp_path / "_native.abi3.so", (*build.SANITIZE, *build.STRICT))
 
     found = run_fuzz(
@@ -218,6 +203,7 @@ def test_the_sanitizers_find_nothing(native: Any, tmp_path: Path) -> None:
     )
 
     assert found["plain"] > 0
+    assert found["bodies"] > 0
 
 
 def test_without_the_library_the_level_is_pure_and_says_why(

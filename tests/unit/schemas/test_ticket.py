@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from schemas.ticket import (
     parse_time,
     pass_gate,
 )
+from schemas.ticket_blocks import RUN, TakenHeaders
 from schemas.ticket_reader import UNREADABLE, TicketReader
 from tests.messages import NOW_MS, policy, ticket_headers
 
@@ -109,6 +111,22 @@ def test_headers_without_value_or_readable_name_are_refused() -> None:
     assert ("T102", "") == refusal([*ticket_headers(), ("traceparent", None)])
     assert ("T102", "") == refusal([(UNREADABLE, None)])
     assert ("T101", "/ce_specversion") == refusal([])
+
+
+def test_headers_taken_apart_as_they_were_read_give_the_same_tickets() -> None:
+    each: list[Any] = [ticket_headers(number) for number in range(600)]
+    each[3], each[299], each[300] = None, each[7][1:], [*each[8], ("x-note", b"v")]
+    taken = TakenHeaders()
+    for first in range(0, 600, RUN):
+        taken.add_run(each[first : first + RUN])
+    reader = TicketReader(policy())
+    expected = [reader.read(headers) for headers in each]
+
+    for _ in range(2):  # reading changes nothing of what was taken
+        tickets, refusals = reader.read_block(taken)
+        assert expected == [refusals.get(at) or tickets[at] for at in range(600)]
+    assert each == taken == pickle.loads(pickle.dumps(taken))
+    assert type(pickle.loads(pickle.dumps(taken))) is list
 
 
 def test_very_many_headers_are_refused() -> None:
