@@ -17,6 +17,7 @@ from bytewax.run import cli_main
 
 from connectors.clickhouse.behind import BehindSink
 from connectors.clickhouse.client import connect
+from connectors.clickhouse.receipts import Receipts
 from connectors.clickhouse.sink import TableSink
 from connectors.clickhouse.writer import TableWriter
 from connectors.clock import SystemClock
@@ -101,9 +102,9 @@ def make_source(
 
 
 def make_table_sink(
-    settings: Settings, process: Process, *, behind: bool = False
+    settings: Settings, process: Process, *, behind: str = ""
 ) -> TableSink | BehindSink:
-    """The tables of this process; `behind` where nobody may wait for ClickHouse.
+    """The tables of this process; `behind` is the flow in which nobody may wait for ClickHouse.
 
     Errors: TransientError when ClickHouse does not answer: said now, not after lanes were opened.
     """
@@ -129,8 +130,10 @@ def make_table_sink(
             own=own,
             make_writer=make_writer,
             rows_max=settings.clickhouse.rows_max,
+            wait_s_max=settings.wait_s_max,
             stop=process.stop,
             on_wait=process.beat,
+            receipts=Receipts(Home(settings.data, behind).stores / "confirmed"),
         )
     return TableSink(lanes=settings.lanes, own=own, make_writer=make_writer)
 
@@ -163,7 +166,7 @@ def _make_sinks(
     return follow.Sinks(
         records=make_record_sink(settings, flow_id, own=own, sources=sources),
         prompt=make_prompt_sink(settings, own=own, linger_ms=0),
-        tables=make_table_sink(settings, process, behind=True),
+        tables=make_table_sink(settings, process, behind=flow_id),
     )
 
 

@@ -250,7 +250,7 @@ class Settings(BaseSettings):
     restart_pause_s_max: float = Field(30.0, ge=0.1, le=600)
     # seconds that a cell waits at the most before its next start; the first wait is half a second.
     block_messages_max: int = Field(5_000, ge=1, le=100_000)
-    # messages in one block.
+    # messages that all lanes of a process take up at once; a lane has its share, or 500.
     body_bytes_max: int = Field(1_048_576, ge=1, le=4_194_304)
     # bytes of a body; a larger one is refused. With its headers it must fit the output topics.
     metrics_port: int = Field(0, ge=0, le=65_535)
@@ -280,6 +280,16 @@ class Settings(BaseSettings):
         return ClickHouseAddress(
             part.url, part.database, part.user, part.password.get_secret_value()
         )
+
+    @property
+    def wait_s_max(self) -> float:
+        """Seconds that an epoch may wait for rows of its own and of the one before it, together.
+
+        A transaction is open meanwhile: its bound less two epochs, as `_check_transaction` has it.
+        """
+        if self.kafka.delivery == "at_least_once":
+            return float("inf")
+        return self.kafka.transaction_s_max - 2 * self.epoch_s
 
 
 def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -2,7 +2,8 @@
 
 Rows that ClickHouse has not confirmed when an epoch ends are saved with the epoch, and written
 while the next one runs. A start that finds such rows writes them first. So nothing is lost, and
-what was written already is written again and replaces itself, as after any crash.
+what was written already is written again and replaces itself, as after any crash. A receipt in a
+file says which saved rows were confirmed since, so that no further start writes those again.
 """
 
 from __future__ import annotations
@@ -13,23 +14,22 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import pyarrow as pa
 import structlog
 from bytewax.outputs import StatefulSinkPartition
 
 from connectors.clickhouse.gather import Gathered
+from connectors.clickhouse.receipts import Receipts
+from connectors.clickhouse.saved_rows import dump_rows, read_rows
 from connectors.clickhouse.tables import TABLES
 from connectors.clickhouse.writer import TableWriter, get_ready, last_are_fates
 from connectors.courier import Courier, ThreadCourier
 from connectors.lane_sink import LaneSink
 from connectors.tell import tells
 from schemas.blocks import Rows
-from schemas.errors import PermanentError, TransientError
+from schemas.errors import TransientError
 
 _log = structlog.get_logger(__name__)
-
-STATE_VERSION: Final = 1
 
 AHEAD_MAX: Final = 3
 """Times `rows_max` rows of a table that may be on their way before the flow waits for them."""
@@ -55,7 +55,8 @@ class BehindWriter:
 
     State: rows that are not confirmed: of the running epoch and the one before it, at most about
     `AHEAD_MAX` times `rows_max` a table and what a block adds.
-    Errors: those of the writer, at the next call.
+    Units: `wait_s_max` bounds all waits of one epoch together, whatever they are for.
+    Errors: those of the writer, at the next call; TransientError at the end of that bound.
     """
 
     def __init__(
@@ -64,20 +65,31 @@ class BehindWriter:
         courier: Courier,
         *,
         rows_max: int,
+        wait_s_max: float = float("inf"),
         on_wait: Callable[[], None] = lambda: None,
+        steady_s: Callable[[], float] = time.monotonic,
+        receipts: Receipts | None = None,
     ) -> None:
         self._writer = writer
         self._courier = courier
         self._rows_max = rows_max
+        self._wait_s_max = wait_s_max
         self._on_wait = on_wait
+        self._steady_s = steady_s
+        self._receipts = receipts
+        self._waited_s = 0.0
+        self._is_open = False
         self._failed = False
         self._leave_by_s = float("inf")
         self._epoch = 0
         self._gathered: dict[str, dict[int, Gathered]] = {}
         self._sends: list[_Send] = []
+        self._receipt: Future[None] | None = None
 
     def add(self, lane: int, rows: Rows) -> None:
         """Take rows; hands the table's over when there are enough."""
+        if not self._is_open:
+            self._waited_s, self._is_open = 0.0, True
         table = rows.table
         self._of(lane, table).add(rows)
         if sum(map(len, self._gathered[table].values())) < self._rows_max:
@@ -89,7 +101,8 @@ class BehindWriter:
 
     def end_epoch(self) -> None:
         """Hand everything over; returns when all of the epochs before this one is confirmed."""
-        if self._gathered:
+        if self._is_open:
+            self._is_open = False
             for table in last_are_fates(self._gathered):
                 self._hand_over(table)
             self._sends.append(_Send(self._epoch, "", [], self._submit(self._writer.end)))
@@ -111,7 +124,8 @@ class BehindWriter:
         # All lanes leave one after the other, and wait for the same.
         self._leave_by_s = min(self._leave_by_s, time.monotonic() + seconds_max)
         left_s = max(self._leave_by_s - time.monotonic(), 0.0)
-        wait([send.told for send in self._sends], left_s)
+        receipts = [self._receipt] if self._receipt is not None else []
+        wait([*(send.told for send in self._sends), *receipts], left_s)
         return sum(_rows(send.parts) for send in self._sends if not _confirmed(send))
 
     def unconfirmed(self, lane: int) -> bytes | None:
@@ -125,19 +139,30 @@ class BehindWriter:
                 tables.setdefault(table, []).extend(own)
         if not tables:
             return None
-        rows = {table: _to_bytes(batches) for table, batches in tables.items()}
-        return msgspec.msgpack.encode({"version": STATE_VERSION, "rows": rows})
+        state = dump_rows(tables)
+        self._expect_receipt(lane, state)
+        return state
 
     def take_up(self, lane: int, state: bytes) -> None:
-        """Hand over what `unconfirmed` gave in an earlier run.
+        """Hand over what `unconfirmed` gave in an earlier run, unless it was confirmed since.
 
         Errors: PermanentError for a version or a table that this release does not know.
         """
-        for table, batches in read_unconfirmed(state).items():
+        tables = read_rows(state)
+        if self._receipts is not None and self._receipts.has(lane, state):
+            return
+        for table, batches in tables.items():
             for batch in batches:
                 self._of(lane, table).put(batch)
         for table in last_are_fates(self._gathered):
             self._hand_over(table)
+        self._expect_receipt(lane, state)
+
+    def _expect_receipt(self, lane: int, state: bytes) -> None:
+        """Have it noted, when everything handed over until now is confirmed, that this is."""
+        receipts = self._receipts
+        if receipts is not None and not self._gathered:
+            self._receipt = self._submit(lambda: receipts.write(lane, state))
 
     def _of(self, lane: int, table: str) -> Gathered:
         lanes = self._gathered.setdefault(table, {})
@@ -168,16 +193,24 @@ class BehindWriter:
         return self._courier.submit(unless_failed)
 
     def _await(self, told: Future[None]) -> None:
-        """Wait until it is done, and say so to the watchdog: the wait has the writer's bound."""
+        """Wait until it is done, and say so to the watchdog: the wait is bounded."""
+        before_s, began_s = self._waited_s, self._steady_s()
         while True:
+            left_s = self._wait_s_max - self._waited_s
             try:
-                told.result(_LOOK_S)
+                told.result(min(_LOOK_S, max(left_s, 0.0)))
             except TimeoutError:
                 if told.done():
-                    raise
+                    # By now: either it is this error that it ended with, or it is well.
+                    told.result()
+                    return
+                if left_s <= 0:
+                    raise _too_slow(self._wait_s_max) from None
                 self._on_wait()
             else:
                 return
+            finally:
+                self._waited_s = before_s + self._steady_s() - began_s
 
     def _settle(self) -> None:
         """Forget what is confirmed; raises the error of what failed."""
@@ -196,7 +229,8 @@ class BehindSink(LaneSink[list[Rows]]):
     one a lane: when the first part is asked for its snapshot, all parts have their rows.
     `stop` tells that the flow is to end: an epoch that has rows then is confirmed before it is
     over. What an epoch before left, with nothing after it, is waited for at the close, and stays
-    saved. `on_wait` is called while the flow waits for ClickHouse.
+    saved. `on_wait` is called while the flow waits for ClickHouse, `wait_s_max` seconds of an
+    epoch at the most. `receipts` know which saved rows were confirmed since.
     Delivery: at least once; see `connectors.clickhouse.writer`. A row is in its table, or saved
     with its epoch, before the epoch is durable.
     """
@@ -208,13 +242,17 @@ class BehindSink(LaneSink[list[Rows]]):
         own: Sequence[int] | None = None,
         make_writer: Callable[[], TableWriter],
         rows_max: int = 5_000,
+        wait_s_max: float = float("inf"),
         stop: Callable[[], bool] = lambda: False,
         on_wait: Callable[[], None] = lambda: None,
+        receipts: Receipts | None = None,
         make_courier: Callable[[], Courier] = ThreadCourier,
     ) -> None:
         super().__init__(lanes=lanes, own=own)
         self.stop = stop
+        self.wait_s_max = wait_s_max
         self._on_wait = on_wait
+        self.receipts = receipts
         self._make_writer = make_writer
         self._make_courier = make_courier
         self._rows_max = rows_max
@@ -235,7 +273,12 @@ class BehindSink(LaneSink[list[Rows]]):
         if worker not in self._writers:
             writer = self._make_writer()
             self._writers[worker] = BehindWriter(
-                writer, self._make_courier(), rows_max=self._rows_max, on_wait=self._on_wait
+                writer,
+                self._make_courier(),
+                rows_max=self._rows_max,
+                wait_s_max=self.wait_s_max,
+                on_wait=self._on_wait,
+                receipts=self.receipts,
             )
         return BehindPartition(lane, self._writers[worker], self.stop)
 
@@ -275,74 +318,15 @@ class BehindPartition(StatefulSinkPartition[list[Rows], bytes | None]):
             _log.warning("rows_left", lane=self._lane, rows=left, doing="saved for the next start")
 
 
-def read_unconfirmed(state: bytes) -> dict[str, list[pa.RecordBatch]]:
-    """The rows of a saved state, by table.
-
-    Errors: PermanentError for what this release did not write.
-    """
-    version = version_of(state)
-    if version != STATE_VERSION:
-        raise _unreadable(f"version {version}")
-    rows: dict[str, bytes] = msgspec.msgpack.decode(state)["rows"]
-    for table in rows:
-        if table not in TABLES:
-            raise _unreadable(f"rows of table {table}")
-    return {
-        table: [_aligned(batch, table) for batch in pa.ipc.open_stream(told)]
-        for table, told in rows.items()
-    }
-
-
-def _aligned(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:
-    """Rows of an earlier release in today's columns: what they did not have is empty or zero."""
-    schema = TABLES[table].schema
-    if batch.schema == schema:
-        return batch
-    names = batch.schema.names
-    try:
-        columns = [
-            batch.column(field.name).cast(field.type)
-            if field.name in names
-            else pa.array([_nothing(field.type)] * batch.num_rows, field.type)
-            for field in schema
-        ]
-    except pa.ArrowException:
-        raise _unreadable(f"other columns of table {table}") from None
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _nothing(kind: pa.DataType) -> Any:
-    if pa.types.is_string(kind):
-        return ""
-    if pa.types.is_boolean(kind):
-        return False
-    if pa.types.is_fixed_size_binary(kind):
-        return bytes(kind.byte_width)
-    return [] if pa.types.is_nested(kind) else 0
-
-
-def version_of(state: bytes) -> int:
-    """The version of a saved state.
-
-    Errors: PermanentError for bytes without one.
-    """
-    try:
-        return msgspec.msgpack.decode(state, type=_Versioned).version
-    except (msgspec.MsgspecError, TypeError):
-        raise _unreadable("no rows with a version") from None
-
-
-class _Versioned(msgspec.Struct):
-    version: int
-
-
-def _unreadable(found: str) -> PermanentError:
-    return PermanentError(
-        do="resume",
+def _too_slow(seconds: float) -> TransientError:
+    return TransientError(
+        do="write",
         kind="rows",
-        found=found,
-        expected=f"version {STATE_VERSION}, of tables of this release",
-        hint="run the release that wrote them until it stops by itself, then this one",
+        found=f"no confirmation by ClickHouse in {seconds:g} s of one epoch",
+        expected="an epoch that ends before Kafka gives its transaction up "
+        "(AIRSIDE_KAFKA__TRANSACTION_S_MAX)",
+        hint="nothing is lost: the epoch is repeated at the next start; "
+        "look why ClickHouse is slow",
     )
 
 
@@ -356,12 +340,3 @@ def _parts(lanes: Mapping[int, Gathered]) -> Parts:
 
 def _rows(parts: Parts) -> int:
     return sum(batch.num_rows for _, batch in parts)
-
-
-def _to_bytes(batches: Sequence[pa.RecordBatch]) -> bytes:
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, batches[0].schema) as stream:
-        for batch in batches:
-            stream.write_batch(batch)
-    told: bytes = out.getvalue().to_pybytes()
-    return told

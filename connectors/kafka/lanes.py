@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bytewax.inputs import FixedPartitionedSource
 
@@ -20,6 +20,9 @@ from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
 from schemas.blocks import RawBlock
 
+BLOCK_MIN: Final = 500
+"""Messages that a lane's block may have, however many lanes there are."""
+
 
 class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     """A Bytewax source whose parts are lanes and whose items are `(lane, block)`.
@@ -30,6 +33,8 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     beginning at every start; both are then read on together. `shared` names those tables that
     every lane reads whole, all partitions of them. `stop` ends the stream when it
     says so: the lane stops reading and the epoch is closed.
+    Units: `block_messages_max` bounds what all lanes here take up at once: each gives a block
+    before the first of them is done, and a message in hand is several kilobytes.
     `level` is who reads: Python alone, or the native library; what is given is the same.
     Delivery: each offset once from the resumed offset on. With `order_folder`, what was given
     after that offset before a crash is given again in the same blocks, and tables are until then
@@ -70,7 +75,8 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         self.stop = stop
         self.order_folder = order_folder
         self.on_durable = on_durable
-        self.block_messages_max = block_messages_max
+        share = max(block_messages_max // max(len(self.own), 1), BLOCK_MIN)
+        self.block_messages_max = min(block_messages_max, share)
         self.quiet_s = quiet_s
         self.ahead_ms_max = int(ahead_s_max * 1_000)
         self.discover_s = discover_s

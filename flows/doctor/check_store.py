@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from connectors.clickhouse import behind
+from connectors.clickhouse import saved_rows
 from connectors.kafka import lane_state
 from connectors.kafka.survey import Cluster, Place, Span
 from connectors.lane_sink import lane_key
@@ -157,7 +157,7 @@ def check_states(stores: Stores, shape: Shape) -> Finding:
             (JOURNEY_VERSION,),
             partial(_version, "journeys", behind_reader=shape.flow == JOURNEY),
         ),
-        _ROWS: ((behind.STATE_VERSION,), _rows_version),
+        _ROWS: ((saved_rows.STATE_VERSION,), _rows_version),
         TIMING_STEP: (
             timing_state.READABLE,
             partial(_version, "timing", behind_reader=shape.flow == TIMING),
@@ -227,7 +227,7 @@ def _version(kind: str, state: bytes, *, behind_reader: bool = False) -> int:
 def _rows_version(state: bytes) -> int:
     """A sink without rows on their way saves nothing, and every release reads that."""
     rows = load_plain(state)
-    return behind.STATE_VERSION if rows is None else behind.version_of(rows)
+    return saved_rows.STATE_VERSION if rows is None else saved_rows.version_of(rows)
 
 
 def _check_offsets(stores: Stores, shape: Shape, kafka: KafkaFacts | None) -> Finding:

@@ -23,7 +23,11 @@ from flows.model.shapes import (
     near_rhythm,
 )
 
-_OFFSET_PRIOR: Final = -0.5 * (OFFSETS / 1.5) ** 2
+# Weekends of all people together are hardly later; those of one rhythm may be by hours.
+_OFFSET_PRIOR: Final = np.repeat(
+    -0.5 * (OFFSETS[None] / 3.0) ** 2, in_rhythm().shape[1], axis=0
+)  # (R, offsets)
+_OFFSET_PRIOR[EVERYONE] = -0.5 * (OFFSETS / 1.5) ** 2
 _HEIGHT_PRIOR: Final = -0.5 * (np.log(HEIGHTS) / 0.3) ** 2
 
 
@@ -36,7 +40,8 @@ def anchors(now: Floats, answered: Floats, expected: Floats, grip: Floats) -> Fl
     moved = shapes.moved.copy()
     moved[EVERYONE] = _later_weekends(now[EVERYONE, :HOURS])
     gain = _gains(now, moved, answered, expected, grip)
-    by_height = (gain + _OFFSET_PRIOR[None, :, None]).max(axis=1)  # (J, heights)
+    prior = in_rhythm() @ _OFFSET_PRIOR
+    by_height = (gain + prior[:, :, None]).max(axis=1)  # (J, heights)
     height = _chances(shapes.in_strength.T @ by_height + _HEIGHT_PRIOR)
     of_shape = shapes.in_strength @ height  # (J, heights)
     of_shape[: FLAT + 1] = HEIGHTS == 1.0

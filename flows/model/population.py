@@ -16,10 +16,12 @@ import numpy as np
 from flows.model.anchors import anchors, first_anchors
 from flows.model.shapes import (
     BINS,
+    BUMPS,
     EVERYONE,
     HOURS,
     LEVEL_COUNT,
     LEVELS,
+    STRENGTH_COUNT,
     Floats,
     centre,
     dictionary,
@@ -33,6 +35,10 @@ from flows.model.shapes import (
 COMMON_SHARES: Final = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98])
 ACTIVITY_WEIGHTS: Final = np.array([0.0, 0.05, 0.12, 0.25, 0.5, 0.75, 1.0, 1.4])
 PRIOR_PEOPLE: Final = 60.0
+_INDEPENDENT_PEOPLE: Final = 400.0
+# How much further than the plain update shares move: it is slow where people tell little, and past
+# two it would not settle. Sums of other shards may be old, which asks for less than that.
+_SHARE_PACE: Final = 1.5
 _COMMON_PRIOR: Final = 0.1
 _LEVEL_SPREAD: Final = 1.2
 _ACTIVITY_PRIOR: Final = 100.0
@@ -157,10 +163,6 @@ def next_curves(now: Curves, sums: Sums) -> Curves:
     """One step up the posterior of the population's parameters. State: none."""
     rate = (float(sums.answered[0]) + 1.0) / (float(sums.sent[0]) + 8.0)
     prior = _prior_share(float(np.log(rate / (1.0 - rate))))
-    share = sums.weight + PRIOR_PEOPLE * prior
-    common = _common_share(sums)
-    share[:, EVERYONE] *= common / share[:, EVERYONE].sum()
-    share[:, EVERYONE + 1 :] *= (1.0 - common) / share[:, EVERYONE + 1 :].sum()
     shapes = dictionary()
     stiff = np.repeat(shapes.stiffness[:, None], BINS, axis=1)
     towards = anchors(now.curve, sums.seen, sums.expected, sums.grip)
@@ -168,19 +170,46 @@ def next_curves(now: Curves, sums: Sums) -> Curves:
     stiff[EVERYONE] = _stiffness_of_everyone(bend, sums.grip[EVERYONE])
     pull = smooth(sums.seen - sums.expected - stiff * (now.curve - towards))
     step = pull / smooth(sums.grip + stiff)
-    pace = np.full((len(stiff), 1), 0.5)
-    pace[EVERYONE] = 1.0
-    curve = centre(now.curve + pace * step.clip(-1.5, 1.5))
+    curve = centre(now.curve + step.clip(-1.5, 1.5))
     changed, looked = float(sums.changes[0]), float(sums.changes[1])
     return Curves(
         curve=curve,
-        share=share,
+        share=_shares(now, sums, prior),
         log_activity=_activity_view(towards, sums),
         log_preference=_preference_view(curve, sums),
         activity_weight=_activity_weight(sums),
         hazard=(_HAZARD_PRIOR[0] + changed) / (_HAZARD_PRIOR[1] + looked),
         step=now.step + 1,
     )
+
+
+def _shares(now: Curves, sums: Sums, prior: Floats) -> Floats:
+    """How common each atom is: what people weigh, drawn towards independent parts and a prior.
+
+    Weights alone give the usual update, share times r, where r is how much likelier people made
+    an atom; a power of r goes the same way, further. Shapes: (L, J).
+    """
+    people = float(sums.weight.sum())
+    likelier = sums.weight / (people * now.share + 1e-300)
+    seen = now.share * likelier.clip(0.05, 20.0) ** _SHARE_PACE
+    share = people * seen / seen.sum() + PRIOR_PEOPLE * prior
+    share += _INDEPENDENT_PEOPLE * _independent(share)
+    common = _common_share(sums)
+    share[:, EVERYONE] *= common / share[:, EVERYONE].sum()
+    share[:, EVERYONE + 1 :] *= (1.0 - common) / share[:, EVERYONE + 1 :].sum()
+    return np.asarray(share)
+
+
+def _independent(share: Floats) -> Floats:
+    """Shares if level, strength and peak of a person told nothing of each other; adds up to one.
+
+    A few parts are known long before all their pairs are. Shapes: (L, J).
+    """
+    level, shape = share.sum(axis=1), share.sum(axis=0)
+    bumps = shape[BUMPS].reshape(STRENGTH_COUNT, -1)
+    parts = np.outer(bumps.sum(axis=1), bumps.sum(axis=0)) / bumps.sum()
+    shape[BUMPS] = parts.ravel()
+    return np.asarray(np.outer(level, shape) / share.sum() ** 2)
 
 
 def _stiffness_of_everyone(bend: Floats, grip: Floats) -> Floats:
@@ -220,8 +249,13 @@ def _preference_view(curve: Floats, sums: Sums) -> Floats:
 
 
 def _activity_weight(sums: Sums) -> float:
-    """The weight under which activity foretold answers best, averaged over what is plausible."""
+    """The weight under which activity foretold answers best, averaged over what is plausible.
+
+    Above one it would tell more than independent signs can: that is seen where curves follow the
+    answers that they are then judged by.
+    """
     prior = -0.5 * ((np.log(ACTIVITY_WEIGHTS + 0.03) - np.log(0.53)) / 0.6) ** 2
+    prior[ACTIVITY_WEIGHTS > 1.0] = -np.inf
     score = sums.view_score - sums.view_score.max() + prior
     chance = np.exp(score - score.max())
     return float(chance @ ACTIVITY_WEIGHTS / chance.sum())

@@ -32,6 +32,8 @@ HEIGHTS: Final = np.array(
 OFFSETS: Final = np.arange(-4.0, 4.1, 0.5)  # hours by which weekends may be later
 _PEAKS: Final = np.arange(6.5, 23.6, 1.0)
 _PAIRS: Final = ((8.0, 18.0), (8.0, 21.0), (12.5, 20.0))
+BUMPS: Final = slice(2, 2 + len(_STRENGTHS) * len(_PEAKS))  # shapes of one peak, by strength
+STRENGTH_COUNT: Final = len(_STRENGTHS)
 
 
 @dataclass(frozen=True)

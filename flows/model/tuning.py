@@ -10,7 +10,7 @@ class Tuning:
     """How boldly the model draws, forgets and moves; docs/delivery-time.md says how it was set."""
 
     sharpness: float = 150.0  # how quickly odds fall with the gap, times the root of experience
-    floor: float = 0.01  # share of draws that is uniform, 0 to 1
+    floor: float = 0.005  # share of draws that is uniform, 0 to 1
     bonus: float = 0.1  # standard deviations added to the mean before the gap
     window: float = 12.0  # sends of a person between two looks for a change
     keep: float = 1.0  # of the past that is kept when a window closes, 0 to 1

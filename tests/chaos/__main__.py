@@ -44,6 +44,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("what", metavar="SEED", help="a whole number, `campaign` or `soak`")
     parser.add_argument("--minutes", type=float, help="time under faults (default 10)")
     parser.add_argument("--faults", default="", help="some of them, joined by commas")
+    parser.add_argument("--flow", choices=sorted(NOT_CHECKED), default="ingest")
+    parser.add_argument("--each-once", action="store_true", help="each fault once, without a time")
     parser.add_argument("--rate", type=int, default=400, help="messages a second")
     parser.add_argument("--cells", type=int, help="0: the plain process (default: by the seed)")
     parser.add_argument("--report", type=Path, help="write counts and times to this JSON file")
@@ -95,7 +97,8 @@ def one_run(plan: Plan, keep: Path | None) -> Verdict:
     except Exception as err:  # noqa: BLE001 - the outermost frame, and its line is the last
         traceback.print_exc()
         what = f"crashed: suite: {type(err).__name__}"
-        return Verdict(plan.seed, plan.cells, violations={"crashed": 1}, sentences=[what])
+        violations = {"crashed": 1}
+        return Verdict(plan.seed, plan.cells, plan.flow, violations=violations, sentences=[what])
 
 
 def tell(words: str) -> None:
@@ -121,6 +124,7 @@ def campaign(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Ver
             seconds=60 * (options.minutes or CAMPAIGN_MINUTES),
             faults=faults,
             rate=options.rate,
+            flow=options.flow,
             cells=1 if options.cells is None else options.cells,
             kills_max=min(KILLS_IN_A_RUN, options.generations - killed),
         )
@@ -144,6 +148,7 @@ def soak(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Verdict
             seconds=60 * min(left, 10.0),
             faults=faults,
             rate=options.rate,
+            flow=options.flow,
             cells=cells_of(options, options.seed + len(verdicts)),
         )
         verdicts.append(one_run(plan, options.keep))
@@ -181,7 +186,7 @@ def main(argv: Sequence[str]) -> int:
     set_up_log("json")
     deadly = ",".join(DEADLY) if options.what == "campaign" and not options.faults else ""
     faults = tuple(pick(options.faults or deadly))
-    tell(f"not checked: {'; '.join(NOT_CHECKED)}")
+    tell(f"not checked: {'; '.join(NOT_CHECKED[options.flow])}")
     if options.what == "campaign":
         verdicts = campaign(options, faults)
     elif options.what == "soak":
@@ -189,7 +194,15 @@ def main(argv: Sequence[str]) -> int:
     else:
         seconds = 60 * (options.minutes or 10.0)
         seed = int(options.what)
-        plan = Plan(seed, seconds, faults, rate=options.rate, cells=cells_of(options, seed))
+        plan = Plan(
+            seed,
+            seconds,
+            faults,
+            rate=options.rate,
+            flow=options.flow,
+            cells=cells_of(options, seed),
+            each_once=options.each_once,
+        )
         verdicts = [one_run(plan, options.keep)]
         tell_verdict(verdicts[0])
     if options.report is not None:

@@ -38,6 +38,11 @@ def in_cells(rig: Rig) -> bool:
     return rig.target.cells > 0
 
 
+def keeps_no_decisions(rig: Rig) -> bool:
+    """For a flow that may begin anew: without its state, delivery times are drawn anew."""
+    return rig.target.flow == "ingest"
+
+
 class Fault(NamedTuple):
     """One fault. `weight`: how often it is drawn, against the others; `once`: at most so."""
 
@@ -73,7 +78,7 @@ _FAULTS: Final = (
     Fault("kill_in_rescale", faults_cells.kill_in_rescale, in_cells),
     Fault("store_full", faults_store.store_full, weight=2),
     Fault("store_corrupt", faults_store.store_corrupt, weight=2),
-    Fault("store_deleted", faults_store.store_deleted, weight=1, once=True),
+    Fault("store_deleted", faults_store.store_deleted, keeps_no_decisions, weight=1, once=True),
     Fault("broker_restart", faults_world.broker_restart, weight=2),
     Fault("broker_kill", faults_world.broker_kill, weight=2),
     Fault("broker_pause", faults_world.broker_pause, weight=2),

@@ -77,7 +77,7 @@ def kill_in_rescale(rig: Rig, rng: Random) -> None:
         drain(rig)
         armed = {**rig.target.environment, "AIRSIDE_CRASH_AT": "rescaling"}
         ran = subprocess.run(
-            _command(size),
+            _command(rig, size),
             cwd=ROOT,
             env=armed,
             stdin=subprocess.DEVNULL,
@@ -90,7 +90,7 @@ def kill_in_rescale(rig: Rig, rng: Random) -> None:
     else:
         rig.ready()
         command = subprocess.Popen(
-            _command(size),
+            _command(rig, size),
             cwd=ROOT,
             env=rig.target.environment,
             stdin=subprocess.DEVNULL,
@@ -107,14 +107,14 @@ def kill_in_rescale(rig: Rig, rng: Random) -> None:
     rig.keep()
 
 
-def _command(size: int) -> list[str]:
-    return [sys.executable, "-m", "flows", "rescale", "ingest", "--cells", str(size)]
+def _command(rig: Rig, size: int) -> list[str]:
+    return [sys.executable, "-m", "flows", "rescale", rig.target.flow, "--cells", str(size)]
 
 
 def _rescale(rig: Rig) -> None:
     size = SIZES.get(rig.target.cells, 1)
     ran = subprocess.run(
-        _command(size),
+        _command(rig, size),
         cwd=ROOT,
         env=rig.target.environment,
         stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException, Producer
 
-from tests.chaos.rig import TRANSACTION_S, Rig
+from tests.chaos.rig import Rig
 from tests.chaos.target import CONFIG, ROOT
 
 CRASH_S_MAX: Final = 25.0
@@ -121,7 +121,7 @@ def zombie(rig: Rig, rng: Random) -> None:
     """Stopped until the broker gave its transaction up, then let go on: it may not commit."""
     rig.settle(rng.uniform(0.0, 1.0))
     rig.target.tell_workers(signal.SIGSTOP)
-    time.sleep(TRANSACTION_S + 2.0)
+    time.sleep(rig.transaction_s + 2.0)
     rig.target.tell_workers(signal.SIGCONT)
     rig.settle(2.0)
 
@@ -132,7 +132,7 @@ def hijack(rig: Rig, rng: Random) -> None:
     thief = Producer(
         {
             "bootstrap.servers": rig.servers,
-            "transactional.id": f"airside.a1.ingest.{rng.randrange(4):03d}",
+            "transactional.id": f"airside.a1.{rig.target.flow}.{rng.randrange(4):03d}",
             "transaction.timeout.ms": 5_000,
         }
     )
@@ -146,7 +146,7 @@ def hijack(rig: Rig, rng: Random) -> None:
 def second_instance(rig: Rig, _rng: Random) -> None:
     """The same command once more: refused before it touches anything."""
     rig.keep()
-    words = [sys.executable, "-m", "flows", "run", "ingest"]
+    words = [sys.executable, "-m", "flows", "run", rig.target.flow]
     if rig.target.cells:
         words += ["--cells", str(rig.target.cells)]
     try:

@@ -12,7 +12,7 @@ from tests.chaos.faults_process import drain
 from tests.chaos.rig import Rig, has_reason, reason_of
 from tests.chaos.target import is_alive
 
-FULL_S_MAX: Final = 20.0
+FULL_S_MAX: Final = 90.0
 FULL_BYTES: Final = 65_536
 REPORT_S_MAX: Final = 3.0
 

@@ -11,7 +11,7 @@ from confluent_kafka.cimpl import NewPartitions
 
 from tests.chaos.faults_process import drain
 from tests.chaos.oracle import INPUT_TOPICS
-from tests.chaos.rig import TRANSACTION_S, Rig
+from tests.chaos.rig import Rig
 
 ASK_S_MAX: Final = 30.0
 ADOPT_S_MAX: Final = 45.0
@@ -43,7 +43,7 @@ def broker_pause(rig: Rig, rng: Random) -> None:
 def broker_pause_long(rig: Rig, _rng: Random) -> None:
     """Deaf for longer than a transaction may stay open."""
     rig.kafka.pause()
-    time.sleep(TRANSACTION_S + 4.0)
+    time.sleep(rig.transaction_s + 4.0)
     rig.kafka.resume()
 
 
@@ -78,8 +78,8 @@ def clickhouse_kill(rig: Rig, rng: Random) -> None:
 
 def transaction_timeout(rig: Rig, _rng: Random) -> None:
     """ClickHouse holds an epoch up for longer than its transaction may stay open."""
-    rig.fault("slow", seconds=TRANSACTION_S + 3.0, count=1)
-    rig.settle(TRANSACTION_S + 6.0)
+    rig.fault("slow", seconds=rig.transaction_s + 3.0, count=1)
+    rig.settle(rig.transaction_s + 6.0)
     rig.fault("none")
 
 
@@ -87,7 +87,8 @@ def partitions_added(rig: Rig, rng: Random) -> None:
     """Every input topic gets as many partitions again, and a producer that knows them."""
     admin = AdminClient({"bootstrap.servers": rig.servers})
     found = admin.list_topics(timeout=ASK_S_MAX).topics
-    asked = [NewPartitions(topic, 2 * len(found[topic].partitions)) for topic in INPUT_TOPICS]
+    topics = (*INPUT_TOPICS, *rig.tables)
+    asked = [NewPartitions(topic, 2 * len(found[topic].partitions)) for topic in topics]
     for answer in admin.create_partitions(asked).values():
         answer.result(ASK_S_MAX)
     rig.load.bursts.backlog(rng, 400)

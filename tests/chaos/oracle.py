@@ -365,8 +365,13 @@ def check_leaks(evidence: Evidence, found: Findings) -> None:
         if copy.leaks and (copy.topic == OPEN_TOPIC or copy.topic in NOTICE_TOPICS):
             where = text(copy.origin) if copy.origin else f"offset {copy.offset}"
             found.add("leaked", where, f"a planted value in {copy.topic}")
-    for table, count in evidence.leaking_rows.items():
-        if count:
-            found.add("leaked", table, "a planted value in rows", count)
+    check_leaking_rows(evidence.leaking_rows, found)
     if evidence.leaking_log_lines:
         found.add("leaked", "log", "a planted value in lines", evidence.leaking_log_lines)
+
+
+def check_leaking_rows(rows: Mapping[str, int], found: Findings) -> None:
+    """No planted value in tables, by how many rows of each have one."""
+    for table, count in rows.items():
+        if count:
+            found.add("leaked", table, "a planted value in rows", count)

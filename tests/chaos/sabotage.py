@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import subprocess
 import sys
 import time
@@ -16,9 +17,12 @@ from typing import Any, Final
 
 import msgspec
 
+from connectors.clickhouse.behind import BehindWriter
 from connectors.clickhouse.sink import TablePartition
 from connectors.kafka.transactions import TransactionalPartition
+from flows.follow import FollowLogic
 from flows.ingest import GateLogic
+from flows.journey.make import JOURNEY_STEP
 from flows.steps.gate import LaneGate
 from flows.steps.publish import Publisher
 from flows.steps.roll_up import Rollup
@@ -92,6 +96,35 @@ def forget_state() -> None:
         original(self, gate, None, watch)
 
     _put(GateLogic, "__init__", init)
+
+
+def forget_rows() -> None:
+    """Save no rows of those that ClickHouse has not confirmed."""
+    _put(BehindWriter, "unconfirmed", lambda _self, _lane: None)
+
+
+def forget_journeys() -> None:
+    """Start each time as if no lane had followed a journey."""
+    original = FollowLogic.__init__
+
+    def init(
+        self: FollowLogic, follower: Any, resume: bytes | None, step: str, **more: Any
+    ) -> None:
+        original(self, follower, None if step == JOURNEY_STEP else resume, step, **more)
+
+    _put(FollowLogic, "__init__", init)
+
+
+def redecide() -> None:
+    """Tell of each decision a propensity that only chance knows."""
+    from flows.timing.record import Writer  # noqa: PLC0415 - seconds, in flows that decide
+
+    original = Writer.body
+
+    def body(self: Writer, draw: Any) -> dict[str, Any]:
+        return {**original(self, draw), "propensity": random.random()}
+
+    _put(Writer, "body", body)
 
 
 def deltas() -> None:
@@ -252,6 +285,9 @@ ALL: Final[dict[str, Callable[[], None]]] = {
         swap_records,
         late_flush,
         forget_state,
+        forget_rows,
+        forget_journeys,
+        redecide,
         deltas,
         leak_body,
         leave_open,

@@ -1,4 +1,4 @@
-"""What is tormented: `airside run ingest`, plain or in cells, with every end on record."""
+"""What is tormented: `airside run FLOW`, plain or in cells, with every end on record."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from schemas.errors import TransientError
 ROOT: Final = Path(__file__).parents[2]
 SITE: Final = Path(__file__).with_name("site")
 STARTED: Final = '"event": "flow_started"'
-START_S_MAX: Final = 60.0
-STOP_S_MAX: Final = 90.0
+START_S_MAX: Final = 240.0
+STOP_S_MAX: Final = 120.0
 LEAVE_S_MAX: Final = 30.0
 POLL_S: Final = 0.05
 CONFIG: Final = 78
@@ -46,15 +46,23 @@ class StuckError(TransientError):
 
 
 class Target:
-    """Starts the dataflow with one data folder, as often as told.
+    """Starts a dataflow with one data folder, as often as told.
 
     `cells` 0 means the plain process; else the supervisor with so many cells. Its output comes
     through a pipe, so that a limit on its files leaves it its words.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, cells: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        cells: int = 0,
+        flow: str = "ingest",
+    ) -> None:
         self.folder = folder
         self.cells = cells
+        self.flow = flow
         self.log = folder / "target.log"
         self.exits: list[Exit] = []
         self.generations = 0
@@ -68,7 +76,7 @@ class Target:
     @property
     def recovery(self) -> Path:
         """The folder of its recovery stores."""
-        return self.folder / "recovery" / "ingest"
+        return self.folder / "recovery" / self.flow
 
     @property
     def pid(self) -> int:
@@ -91,7 +99,7 @@ class Target:
     def lease(self) -> dict[str, Any]:
         """What the supervisor says of itself; empty without one."""
         try:
-            return dict(json.loads((self.folder / "run" / "ingest" / "lease.json").read_text()))
+            return dict(json.loads((self.folder / "run" / self.flow / "lease.json").read_text()))
         except (OSError, ValueError):
             return {}
 
@@ -102,7 +110,7 @@ class Target:
         cells = ["--cells", str(self.cells)] if self.cells else []
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "flows", "run", "ingest", *cells],
+            [sys.executable, "-m", "flows", "run", self.flow, *cells],
             cwd=ROOT,
             env={**self.environment, **(more or {})},
             stdin=subprocess.DEVNULL,
@@ -222,7 +230,7 @@ class Target:
 
     def cell_exits(self) -> list[dict[str, Any]]:
         """The supervisor's report of the ends of its cells."""
-        file = self.folder / "run" / "ingest" / "exits.jsonl"
+        file = self.folder / "run" / self.flow / "exits.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def orphans(self) -> list[int]:

@@ -110,6 +110,23 @@ def test_forgotten_state_is_found_in_sums_and_books(
     shows(verdict, "wrong_cells", "wrong_fates")
 
 
+def test_what_is_forgotten_or_decided_anew_behind_the_gate_is_found(
+    breakable_kafka: Breakable, tmp_path: Path
+) -> None:
+    """Rows on their way, journeys, and decisions of an epoch that is repeated."""
+    verdict = controlled(
+        tmp_path,
+        breakable_kafka,
+        faults="crash_in_snapshot,crash_before_insert",
+        flow="all",
+        sabotage="forget_rows,forget_journeys,redecide",
+        seconds=20.0,
+    )
+
+    shows(verdict, "wrong_facts", "wrong_journeys", "redecided")
+    assert not verdict.violations.get("misordered")
+
+
 def test_what_is_left_behind_or_goes_unsaid_is_found(
     breakable_kafka: Breakable, tmp_path: Path
 ) -> None:

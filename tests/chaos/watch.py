@@ -94,16 +94,16 @@ def store_bytes(folder: Path) -> int:
     return total
 
 
-def store_bytes_max(*, facts: int, cells: int) -> int:
+def store_bytes_max(*, facts: int, cells: int, journeys: int = 0) -> int:
     """What the stores may take for so much live state.
 
-    A remembered event is about 50 bytes, a cell about 400; the store keeps the last few
-    snapshots, and a file keeps the room it once had.
+    A remembered event is about 50 bytes, a cell about 400, a journey with its people and their
+    plans 2 kB; the store keeps the last few snapshots, and a file keeps the room it once had.
 
     >>> store_bytes_max(facts=0, cells=0) // 2**20
     48
     """
-    return 48 * 2**20 + 16 * (64 * facts + 512 * cells)
+    return 48 * 2**20 + 16 * (64 * facts + 512 * cells + 2_048 * journeys)
 
 
 def rss_mb(pid: int) -> int:

@@ -70,10 +70,10 @@ def ends_of(
     }
 
 
-def open_transactions(servers: str) -> list[tuple[str, int]]:
-    """Output partitions in which a transaction stands open: readers wait before its records."""
-    stable = ends_of(servers, OUTPUT_TOPICS)
-    whole = ends_of(servers, OUTPUT_TOPICS, IsolationLevel.READ_UNCOMMITTED)
+def open_transactions(servers: str, topics: Sequence[str] = OUTPUT_TOPICS) -> list[tuple[str, int]]:
+    """Partitions in which a transaction stands open: readers wait before its records."""
+    stable = ends_of(servers, topics)
+    whole = ends_of(servers, topics, IsolationLevel.READ_UNCOMMITTED)
     return sorted(place for place, end in whole.items() if stable[place] < end)
 
 
@@ -166,22 +166,24 @@ def collect(servers: str, client: Client, logs: Sequence[Path]) -> tuple[Evidenc
         ends=ends,
         told=told,
         copies=copies,
-        refused=[Refusal(tuple(row[:3]), *row[3:]) for row in _rows(client, REFUSED_SQL)],
-        facts=[(tuple(row[:3]), Told(*row[3:])) for row in _rows(client, FACTS_SQL)],
-        cells=_rows(client, CELLS_SQL),
-        fates=_rows(client, FATES_SQL),
-        leaking_rows={table: _leaking(client, table) for table in TABLES},
+        refused=[Refusal(tuple(row[:3]), *row[3:]) for row in rows_of(client, REFUSED_SQL)],
+        facts=[(tuple(row[:3]), Told(*row[3:])) for row in rows_of(client, FACTS_SQL)],
+        cells=rows_of(client, CELLS_SQL),
+        fates=rows_of(client, FATES_SQL),
+        leaking_rows={table: leaking(client, table) for table in TABLES},
         leaking_log_lines=sum(_leaking_lines(log) for log in logs),
     )
     return evidence, planted
 
 
-def _rows(client: Client, sql: str) -> list[Any]:
+def rows_of(client: Client, sql: str) -> list[Any]:
+    """The rows of a query."""
     table = client.query_arrow(sql, use_strings=True)
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def _leaking(client: Client, table: str) -> int:
+def leaking(client: Client, table: str) -> int:
+    """How many rows of a table carry a planted value."""
     sql = f"SELECT count() FROM {table} WHERE position(toString(tuple(*)), '{CANARY}') > 0"
     return int(client.query(sql).result_rows[0][0])
 

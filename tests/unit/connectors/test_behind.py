@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +15,10 @@ from connectors.clickhouse.behind import (
     AHEAD_MAX,
     BehindPartition,
     BehindSink,
-    read_unconfirmed,
+    BehindWriter,
 )
+from connectors.clickhouse.receipts import Receipts
+from connectors.clickhouse.saved_rows import read_rows
 from connectors.clickhouse.tables import TABLES
 from connectors.clickhouse.writer import TableWriter
 from connectors.courier import ThreadCourier
@@ -71,10 +74,46 @@ class _Asked(Future[None]):
         return super().result(timeout)
 
 
+class Slow(Held):
+    """A courier that takes so long for each thing, by a clock that stands still otherwise."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.now_s = self._ready_s = 0.0
+        self._seconds = seconds
+
+    def submit(self, act: Callable[[], None]) -> Future[None]:
+        told = _Waited(self)
+        self.waiting.append((act, told))
+        return told
+
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+        while self.waiting and self._ready_s + self._seconds <= self.now_s:
+            self._ready_s += self._seconds
+            act, told = self.waiting.pop(0)
+            act()
+            told.set_result(None)
+
+
+class _Waited(Future[None]):
+    def __init__(self, courier: Slow) -> None:
+        super().__init__()
+        self._courier = courier
+
+    def result(self, timeout: float | None = None) -> None:
+        if not self.done():
+            assert timeout is not None, "a wait without a bound"
+            self._courier.pass_time(timeout)
+        return super().result(0)
+
+
 class World:
     """A sink of two lanes, whose courier and ClickHouse the test holds."""
 
-    def __init__(self, *, rows_max: int = 1_000, stop: bool = False) -> None:
+    def __init__(
+        self, *, rows_max: int = 1_000, stop: bool = False, folder: Path | None = None
+    ) -> None:
         self.table, self.courier = Table(), Held()
         self.stopped = stop
         client: Any = self.table
@@ -84,6 +123,7 @@ class World:
             rows_max=rows_max,
             stop=lambda: self.stopped,
             make_courier=lambda: self.courier,
+            receipts=Receipts(folder) if folder else None,
         )
 
     def lane(self, number: int = 0, state: bytes | None = None) -> BehindPartition:
@@ -103,7 +143,7 @@ def floors(minute: int) -> Rows:
 
 def runs_of(state: bytes | None) -> list[int]:
     assert state is not None
-    [batches] = read_unconfirmed(state).values()
+    [batches] = read_rows(state).values()
     return [run for batch in batches for run in batch["run"].to_pylist()]
 
 
@@ -151,6 +191,139 @@ def test_a_start_writes_what_an_earlier_run_had_not_got_confirmed() -> None:
     after.courier.go()
 
     assert [1, 2] == after.table.runs
+
+
+def test_rows_that_were_confirmed_after_they_were_saved_are_not_written_by_a_start(
+    tmp_path: Path,
+) -> None:
+    """A lane that has no traffic saves nothing new; what was deleted since stays deleted."""
+    before = World(folder=tmp_path)
+    one, other = before.lane(0), before.lane(1)
+    one.write_batch([[fates(1)]])
+    other.write_batch([[fates(2)]])
+    states = [one.snapshot(), other.snapshot()]
+    before.courier.go()
+    after = World(folder=tmp_path)
+    for number, state in enumerate(states):
+        after.lane(number, state)
+    after.courier.go()
+
+    assert [1, 2] == sorted(before.table.runs)
+    assert [] == after.table.runs
+
+
+def test_rows_that_a_start_wrote_are_not_written_by_the_next(tmp_path: Path) -> None:
+    before = World(folder=tmp_path)
+    lane = before.lane()
+    lane.write_batch([[fates(1)]])
+    state = lane.snapshot()
+    starts = [World(folder=tmp_path) for _ in range(3)]
+    for start in starts:
+        start.lane(0, state)
+        start.courier.go()
+
+    assert [[1], [], []] == [start.table.runs for start in starts]
+
+
+@pytest.mark.parametrize("end", ["not confirmed", "failed", "no receipt", "of another epoch"])
+def test_rows_without_a_receipt_are_written_by_each_start(tmp_path: Path, end: str) -> None:
+    before = World(folder=tmp_path)
+    lane = before.lane()
+    lane.write_batch([[fates(1)]])
+    state = lane.snapshot()
+    before.table.away = end == "failed"
+    if end != "not confirmed":
+        before.courier.go()
+    if end == "no receipt":
+        (tmp_path / "000.confirmed").write_text("")
+    if end == "of another epoch":
+        lane.write_batch([[fates(2)]])
+        lane.snapshot()
+        before.courier.go()
+    after = World(folder=tmp_path)
+    after.lane(0, state)
+    after.courier.go()
+
+    assert [1] == after.table.runs
+
+
+def test_no_receipt_is_given_for_rows_that_are_not_on_their_way(tmp_path: Path) -> None:
+    before = World(folder=tmp_path)
+    lane = before.lane()
+    lane.write_batch([[fates(1)]])
+    state = lane._writer.unconfirmed(0)
+    before.courier.go()
+    after = World(folder=tmp_path)
+    after.lane(0, state)
+    after.courier.go()
+
+    assert ([], [1]) == (before.table.runs, after.table.runs)
+
+
+def test_a_receipt_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "no-folder").write_text("")
+    world = World(folder=tmp_path / "no-folder")
+    lane = world.lane()
+    for run in (1, 2):
+        lane.write_batch([[fates(run)]])
+        lane.snapshot()
+    world.courier.go()
+
+    assert [1, 2] == world.table.runs
+
+
+@pytest.mark.parametrize("last", ["another epoch", "the end"])
+def test_an_epoch_waits_no_longer_than_its_transaction_may_stay_open(last: str) -> None:
+    """For the rows of the epoch before it and for its own: one bound for both together."""
+    courier, table = Slow(40.0), Table()
+    client: Any = table
+    beats: list[float] = []
+    writer = BehindWriter(
+        TableWriter(client, sleep=lambda _: None),
+        courier,
+        rows_max=1,
+        wait_s_max=100.0,
+        on_wait=lambda: beats.append(courier.now_s),
+        steady_s=lambda: courier.now_s,
+    )
+
+    def add(*runs: int) -> None:
+        for run in runs:
+            writer.add(0, fates(run))
+
+    for run in (1, 2):
+        add(run)
+        writer.end_epoch()
+    assert 80.0 == courier.now_s, "for all of the epoch before"
+    with pytest.raises(TransientError, match="in 100 s of one epoch"):
+        if last == "the end":
+            add(3)
+            writer.finish()
+        else:
+            add(*range(3, 9))
+    assert 180.0 == courier.now_s
+    assert len(beats) > 100
+
+
+def test_what_is_done_at_the_last_moment_of_a_look_is_well() -> None:
+    class LateFuture(Future[None]):
+        def result(self, timeout: float | None = None) -> None:
+            if not self.done():
+                self.set_result(None)
+                raise TimeoutError
+            return super().result(timeout)
+
+    class Late(Held):
+        def submit(self, act: Callable[[], None]) -> Future[None]:
+            act()
+            return LateFuture()
+
+    client: Any = Table()
+    writer = BehindWriter(TableWriter(client), Late(), rows_max=1_000)
+    writer.add(0, fates(1))
+    writer.finish()
+
+    assert writer.unconfirmed(0) is None
 
 
 def test_a_lane_saves_its_own_rows_and_no_others() -> None:
@@ -270,7 +443,7 @@ def test_saved_rows_of_a_release_with_fewer_columns_get_what_is_new_empty(table:
         stream.write_batch(batch)
     rows = {table: out.getvalue().to_pybytes()}
 
-    read = read_unconfirmed(msgspec.msgpack.encode({"version": 1, "rows": rows}))
+    read = read_rows(msgspec.msgpack.encode({"version": 1, "rows": rows}))
 
     [found] = read[table]
     assert schema == found.schema

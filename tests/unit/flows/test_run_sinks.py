@@ -1,0 +1,56 @@
+"""The sink of tables behind a flow, as the settings make it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from connectors.clickhouse.behind import BehindSink
+from flows.cells import Cell
+from flows.run import Process, make_table_sink
+from flows.stop import Stop
+from tests.messages import settings
+
+
+class Answering:
+    """A ClickHouse that is there."""
+
+    def close(self) -> None:
+        pass
+
+
+def sink_behind(monkeypatch: pytest.MonkeyPatch, folder: Path, delivery: str) -> BehindSink:
+    monkeypatch.setattr("flows.run.connect", lambda _address: Answering())
+    told = settings(
+        data=folder,
+        epoch_s=5.0,
+        kafka={
+            "bootstrap_servers": "-",
+            "delivery": delivery,
+            "transaction_s_max": 700.0,
+        },
+    )
+    sink = make_table_sink(told, Process(Cell(), Stop()), behind="all")
+    assert isinstance(sink, BehindSink)
+    return sink
+
+
+@pytest.mark.parametrize(
+    ("delivery", "seconds"), [("exactly_once", 690.0), ("at_least_once", float("inf"))]
+)
+def test_waits_of_an_epoch_and_two_epochs_fit_into_its_transaction(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, delivery: str, seconds: float
+) -> None:
+    assert seconds == sink_behind(monkeypatch, tmp_path, delivery).wait_s_max
+
+
+def test_receipts_lie_beside_the_stores_and_go_with_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    receipts = sink_behind(monkeypatch, tmp_path, "exactly_once").receipts
+    assert receipts is not None
+    receipts.write(3, b"rows")
+
+    assert receipts.has(3, b"rows")
+    assert (tmp_path / "recovery" / "all" / "confirmed" / "003.confirmed").exists()
