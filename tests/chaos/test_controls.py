@@ -117,10 +117,11 @@ def test_what_is_forgotten_or_decided_anew_behind_the_gate_is_found(
     verdict = controlled(
         tmp_path,
         breakable_kafka,
-        faults="crash_in_snapshot,crash_before_insert",
+        faults="clickhouse_slow_kill,crash_in_snapshot,crash_before_sink_commit,kill",
         flow="all",
+        each_once=True,
         sabotage="forget_rows,forget_journeys,redecide",
-        seconds=20.0,
+        rest_s=40.0,
     )
 
     shows(verdict, "wrong_facts", "wrong_journeys", "redecided")
