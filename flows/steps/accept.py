@@ -112,7 +112,7 @@ def accepted_block(
         causes=take(tickets.causations),
         hops=take(tickets.hops),
         zones=[zones.get(place, "") for place in places],
-        bodies=take(block.bodies),
+        bodies=take(list(block.bodies)),  # all at once: one by one they are dearer to decode
     )
 
 
