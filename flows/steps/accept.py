@@ -166,7 +166,7 @@ def _parts_of(bodies: Sequence[Any], places: Sequence[int]) -> dict[str, Any]:
     """What the rows tell of these bodies, out of the library's memory where they are in it."""
     if isinstance(bodies, Bodies):
         return {name: _part_of(bodies, name, places) for name in _PARTS}
-    taken = bodies_at(bodies, places)
+    taken = columns_at(places, len(bodies))(bodies)
     return {name: list(map(of, taken)) for name, of in _PARTS.items()}
 
 

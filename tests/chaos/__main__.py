@@ -135,6 +135,8 @@ def campaign(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Ver
         if not verdicts[-1].ok or not verdicts[-1].killed:
             break
     tell(json.dumps(figures(verdicts)))
+    if killed < options.generations and verdicts[-1].ok:
+        tell(f"campaign: only {killed} of {options.generations} killed; give runs more --minutes")
     return verdicts
 
 
@@ -207,7 +209,9 @@ def main(argv: Sequence[str]) -> int:
         tell_verdict(verdicts[0])
     if options.report is not None:
         write_report(options.report, verdicts)
-    return 0 if all(verdict.ok for verdict in verdicts) else 1
+    wanted = options.generations if options.what == "campaign" else 0
+    killed = sum(verdict.killed for verdict in verdicts)
+    return 0 if all(verdict.ok for verdict in verdicts) and killed >= wanted else 1
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ _FAULTS: Final = (
     Fault("broker_pause_long", faults_world.broker_pause_long, weight=1),
     Fault("clickhouse_refuse", faults_world.clickhouse_refuse),
     Fault("clickhouse_slow", faults_world.clickhouse_slow),
+    Fault("clickhouse_slow_kill", faults_world.clickhouse_slow_kill),
     Fault("clickhouse_timeout_after", faults_world.clickhouse_timeout_after),
     Fault("clickhouse_kill", faults_world.clickhouse_kill, weight=2),
     Fault("transaction_timeout", faults_world.transaction_timeout, weight=1),

@@ -9,7 +9,7 @@ from typing import Final
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from tests.chaos.faults_process import drain
+from tests.chaos.faults_process import drain, kill
 from tests.chaos.oracle import INPUT_TOPICS
 from tests.chaos.rig import Rig
 
@@ -58,6 +58,14 @@ def clickhouse_slow(rig: Rig, rng: Random) -> None:
     """Each statement takes a while longer."""
     rig.fault("slow", seconds=rng.uniform(0.1, 0.6))
     rig.settle(rng.uniform(2.0, 4.0))
+    rig.fault("none")
+
+
+def clickhouse_slow_kill(rig: Rig, rng: Random) -> None:
+    """A kill while rows are on their way: what is saved with their epoch is all that is left."""
+    rig.fault("slow", seconds=rng.uniform(1.5, 3.0))
+    rig.settle(rng.uniform(1.0, 2.0))
+    kill(rig, rng)
     rig.fault("none")
 
 

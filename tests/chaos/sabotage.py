@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.clickhouse.behind import BehindWriter
 from connectors.clickhouse.sink import TablePartition
 from connectors.kafka.transactions import TransactionalPartition
 from flows.follow import FollowLogic
@@ -96,11 +95,6 @@ def forget_state() -> None:
         original(self, gate, None, watch)
 
     _put(GateLogic, "__init__", init)
-
-
-def forget_rows() -> None:
-    """Save no rows of those that ClickHouse has not confirmed."""
-    _put(BehindWriter, "unconfirmed", lambda _self, _lane: None)
 
 
 def forget_journeys() -> None:
@@ -285,7 +279,6 @@ ALL: Final[dict[str, Callable[[], None]]] = {
         swap_records,
         late_flush,
         forget_state,
-        forget_rows,
         forget_journeys,
         redecide,
         deltas,

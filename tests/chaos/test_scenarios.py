@@ -102,6 +102,19 @@ def test_a_run_that_breaks_off_ends_with_a_line_and_a_violation(
     assert "CannotAskError" in told.err
 
 
+def test_a_campaign_that_kills_too_few_has_not_shown_what_it_was_to_show(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = iter((2, 0))
+    monkeypatch.setattr(
+        "tests.chaos.__main__.on_kafka",
+        lambda plan, _keep: Verdict(plan.seed, plan.cells, killed=next(killed)),
+    )
+
+    assert 1 == main(["campaign", "--generations", "3"])
+    assert "only 2 of 3 killed" in capsys.readouterr().out.splitlines()[-1]
+
+
 @pytest.mark.parametrize("seed", [0, -7, 10**40, -(10**40)])
 def test_any_whole_number_is_a_seed(seed: int) -> None:
     options = parse([str(seed)])

@@ -27,7 +27,7 @@ RUNS = [
     (
         "all",
         0,
-        "kill,crash_before_insert,clickhouse_slow,clickhouse_timeout_after,skew",
+        "clickhouse_slow_kill,crash_before_insert,clickhouse_timeout_after,skew",
     ),
 ]
 
