@@ -9,7 +9,7 @@ import numpy as np
 
 from flows.timing.ask import ENDING
 from flows.timing.calendar import slot_at
-from flows.timing.feedback import EARLY, NO_SLOT, OUTSIDE, PLANNED, Feedback, Send
+from flows.timing.feedback import EARLY, ENDED, NO_SLOT, OUTSIDE, PLANNED, Feedback, Send
 from flows.timing.learners import Learner
 from flows.timing.people import PeopleTable
 from flows.timing.plans import ANY_CHANNEL, Plans
@@ -88,6 +88,23 @@ class Ears:
             sent_slot=slot_at(zone, at_ms) if zone and phase == PLANNED else NO_SLOT,
         )
 
+    def _ended(self, block: AcceptedBlock, place: int) -> Send | None:
+        """What to remember of a journey that is called off: a request may arrive after that."""
+        subject = block.subjects[place] or block.bodies[place].subject
+        if not subject or not block.journeys[place]:
+            return None
+        return Send(
+            subject=subject,
+            campaign="",
+            goal="",
+            window_ms=0,
+            channel=ANY_CHANNEL,
+            arm=OUTSIDE,
+            phase=ENDED,
+            train=False,
+            at_ms=block.times_ms[place],
+        )
+
     def _note_sent(self, block: AcceptedBlock, place: int) -> None:
         sent = self._blank(block, place, PLANNED)
         if sent is None:
@@ -104,7 +121,9 @@ class Ears:
         journey = block.journeys[place]
         if kind == DROPPED:
             self._feedback.note_back(journey)
-        planned = self._feedback.note_end(journey)
+            planned = self._feedback.note_end(journey)
+        else:
+            planned = self._feedback.note_end(journey, self._ended(block, place))
         if planned is not None:
             self._plans.drop(planned.subject, planned.at_ms, planned.channel)
 

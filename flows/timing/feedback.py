@@ -1,6 +1,6 @@
 """What became of each message: sent or not, and answered within its window or not.
 
-Every journey of a lane is in one of four phases. A response closes it as positive at once; a
+Every journey of a lane is in one of five phases. A response closes it as positive at once; a
 timer in event time closes it as negative; a response that was made in time and arrives after the
 timer corrects that.
 """
@@ -17,8 +17,9 @@ MINUTE_MS: Final = 60_000
 OPTIMISED, HOLDOUT, IMMEDIATE, OUTSIDE = range(4)
 """Arms by number; what nobody decided here is outside."""
 
-PLANNED, OPEN, CLOSED, EARLY = range(4)
-"""Phases: has a time; was sent; is judged; a response came before we heard of any sending."""
+PLANNED, OPEN, CLOSED, EARLY, ENDED = range(5)
+"""Phases: has a time; was sent; is judged; a response came before we heard of any sending; called
+off, so that a request which arrives after that gets no time."""
 
 NO_SLOT: Final = -1
 
@@ -122,7 +123,7 @@ class Feedback:
         Gives what is known of it. A second report of one sending changes nothing.
         """
         send = self._sends.get(journey)
-        if send is None or send.phase == EARLY:
+        if send is None or send.phase in (EARLY, ENDED):
             sent.first_ms = send.first_ms if send is not None else 0
             send = sent
         elif send.phase == PLANNED:
@@ -146,13 +147,18 @@ class Feedback:
             send.phase, send.sent_ms, send.sent_slot, send.kept = PLANNED, 0, NO_SLOT, False
             self._time(journey, send)
 
-    def note_end(self, journey: str) -> Send | None:
-        """Note that nothing will be sent; gives what was planned."""
+    def note_end(self, journey: str, ended: Send | None = None) -> Send | None:
+        """Note that nothing will be sent; gives what was planned.
+
+        `ended` is what to remember of the journey; without it, nothing is.
+        """
         send = self._sends.get(journey)
-        if send is not None and send.phase in (PLANNED, EARLY):
-            del self._sends[journey]
-            return send if send.phase == PLANNED else None
-        return None
+        if send is not None and send.phase not in (PLANNED, EARLY):
+            return None
+        self._sends.pop(journey, None)
+        if ended is not None:
+            self._keep(journey, ended)
+        return send if send is not None and send.phase == PLANNED else None
 
     def note_response(self, journey: str, at_ms: int, *, early: Send) -> None:
         """Take a response; `early` is what to remember where nothing is known of the journey."""

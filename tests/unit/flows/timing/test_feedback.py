@@ -9,6 +9,7 @@ import pytest
 from flows.timing.feedback import (
     CLOSED,
     EARLY,
+    ENDED,
     NO_SLOT,
     OPEN,
     OPTIMISED,
@@ -169,6 +170,38 @@ def test_a_plan_that_is_called_off_is_given_back_and_forgotten() -> None:
     assert HOUR_MS == ended.at_ms
     assert feedback.get("j") is None
     assert feedback.note_end("j") is None
+
+
+@pytest.mark.parametrize("known", ["nothing", "a plan", "an answer"])
+def test_what_was_called_off_is_remembered_for_a_while_and_teaches_nothing(known: str) -> None:
+    feedback = Feedback(RULES)
+    if known == "a plan":
+        feedback.plan("j", planned())
+    if known == "an answer":
+        feedback.note_response("j", HOUR_MS, early=early())
+
+    given_back = feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED, train=False))
+    assert (known == "a plan") == (given_back is not None)
+    assert feedback.note_end("j", planned(0, phase=ENDED)) is None
+    feedback.note_response("j", 2 * HOUR_MS, early=early())
+    assert ENDED == phase_of(feedback)
+    feedback.expire(25 * HOUR_MS)
+    assert feedback.get("j") is None
+    assert [] == told(feedback)
+
+
+def test_what_was_sent_although_it_was_called_off_is_a_sending() -> None:
+    feedback = Feedback(RULES)
+    feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED, train=False))
+    feedback.note_sent("j", sending(HOUR_MS))
+    feedback.note_response("j", 2 * HOUR_MS, early=early())
+
+    assert [(True, False)] == told(feedback)
+
+
+def phase_of(feedback: Feedback) -> int | None:
+    known = feedback.get("j")
+    return known.phase if known is not None else None
 
 
 def test_a_plan_that_nobody_sends_is_forgotten_after_its_wait() -> None:

@@ -164,6 +164,18 @@ def test_a_plan_that_is_called_off_makes_room_again() -> None:
     assert "immediate" not in {found["arm"] for found in again}
 
 
+@pytest.mark.parametrize("asked", [1, 0], ids=["after a decision", "before any request"])
+def test_a_request_that_comes_after_its_journey_was_called_off_gets_no_time(asked: int) -> None:
+    post = Post()
+    post.take(home())
+    before = post.ask(request(1)) if asked else []
+    post.take(_as(request(1), "ntf.orchestration.suppressed.v1", reason="filtered"))
+
+    assert [] == post.ask(request(1, kind="ntf.journey.created.v1"))
+    assert asked == len(before)
+    assert 1 == len(post.ask(request(2)))
+
+
 def _as(message: Message, kind: str, **fields: Any) -> Message:
     number = int(orjson.loads(message.value or b"")["journey_id"][4:])
     return request(number, kind=kind, **fields)
