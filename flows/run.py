@@ -133,7 +133,10 @@ def make_table_sink(
             wait_s_max=settings.wait_s_max,
             stop=process.stop,
             on_wait=process.beat,
-            receipts=Receipts(Home(settings.data, behind).stores / "confirmed"),
+            receipts=Receipts(
+                Home(settings.data, behind).stores / "confirmed",
+                store=f"{settings.clickhouse.url} {settings.clickhouse.database}",
+            ),
         )
     return TableSink(lanes=settings.lanes, own=own, make_writer=make_writer)
 

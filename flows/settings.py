@@ -16,6 +16,7 @@ from schemas.errors import ConfigError
 
 PREFIX: Final = "AIRSIDE_"
 TICKET_KEY_BYTES_MIN: Final = 16
+_WAIT_S_MIN: Final = 5.0
 
 
 class _Group(BaseModel):
@@ -289,7 +290,7 @@ class Settings(BaseSettings):
         """
         if self.kafka.delivery == "at_least_once":
             return float("inf")
-        return self.kafka.transaction_s_max - 2 * self.epoch_s
+        return max(self.kafka.transaction_s_max - 2 * self.epoch_s, _WAIT_S_MIN)
 
 
 def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

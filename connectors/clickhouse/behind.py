@@ -101,7 +101,9 @@ class BehindWriter:
 
     def end_epoch(self) -> None:
         """Hand everything over; returns when all of the epochs before this one is confirmed."""
-        if self._is_open:
+        if not self._is_open:
+            self._waited_s = 0.0
+        else:
             self._is_open = False
             for table in last_are_fates(self._gathered):
                 self._hand_over(table)
@@ -172,6 +174,8 @@ class BehindWriter:
 
     def _hand_over(self, table: str) -> None:
         parts = _parts(self._gathered.pop(table))
+        if not parts:
+            return
         batches = [batch for _, batch in parts]
         told = self._submit(lambda: self._writer.send(table, batches))
         self._sends.append(_Send(self._epoch, table, parts, told))

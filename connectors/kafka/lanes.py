@@ -33,8 +33,9 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     beginning at every start; both are then read on together. `shared` names those tables that
     every lane reads whole, all partitions of them. `stop` ends the stream when it
     says so: the lane stops reading and the epoch is closed.
-    Units: `block_messages_max` bounds what all lanes here take up at once: each gives a block
-    before the first of them is done, and a message in hand is several kilobytes.
+    Units: `block_messages_max` bounds what all lanes here take up at once, where that leaves each
+    at least `BLOCK_MIN`: all give a block before the first of them is done, and a message in hand
+    is several kilobytes.
     `level` is who reads: Python alone, or the native library; what is given is the same.
     Delivery: each offset once from the resumed offset on. With `order_folder`, what was given
     after that offset before a crash is given again in the same blocks, and tables are until then

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flows.timing.allow import Allowed, allowed_slots
-from flows.timing.ask import ASKING, Ask, at_once, read_ask
+from flows.timing.ask import ASKING, ENDING, Ask, at_once, read_ask
 from flows.timing.decide import Draw, Drawer, send_now
 from flows.timing.feedback import EARLY, NO_SLOT, PLANNED, Feedback, Send
 from flows.timing.learners import Learner
@@ -61,6 +61,8 @@ class Desk:
         turns: Counter[str] = Counter()
         journeys: set[str] = set()
         for place, label in enumerate(block.labels):
+            if label.type in ENDING:
+                journeys.add(block.journeys[place])  # no request behind it is decided
             if label.type not in ASKING or block.journeys[place] in journeys:
                 continue
             ask = self._read_ask(block, place, tally)

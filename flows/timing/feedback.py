@@ -157,6 +157,7 @@ class Feedback:
             return None
         self._sends.pop(journey, None)
         if ended is not None:
+            ended.first_ms = send.first_ms if send is not None else 0
             self._keep(journey, ended)
         return send if send is not None and send.phase == PLANNED else None
 
@@ -166,8 +167,9 @@ class Feedback:
         if send is None:
             early.first_ms = at_ms
             self._keep(journey, early)
-        elif send.phase in (PLANNED, EARLY):
+        elif send.phase in (PLANNED, EARLY, ENDED):
             send.first_ms = min(send.first_ms or at_ms, at_ms)
+            self._time(journey, send)
         elif send.phase == OPEN and self._in_window(send, at_ms):
             self._judge(journey, send, at_ms=at_ms)
         elif send.phase == CLOSED and not send.answered and self._in_window(send, at_ms):

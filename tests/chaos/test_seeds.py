@@ -1,8 +1,9 @@
 """Two short runs in which everything breaks in turn, and every invariant holds.
 
-Between them they have each kind of fault once: of processes and their crash points, of cells,
+Between them they have one fault of each family: of processes and their crash points, of cells,
 lanes that are taken over, stores, broker, ClickHouse and producers; clocks are in `test_clock.py`.
-`just chaos SEED` draws from all faults, for longer.
+`just chaos SEED` draws from all faults, for longer: signals, freezes, full disks and others are
+there only.
 """
 
 from __future__ import annotations

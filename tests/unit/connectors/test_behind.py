@@ -305,6 +305,37 @@ def test_an_epoch_waits_no_longer_than_its_transaction_may_stay_open(last: str) 
     assert len(beats) > 100
 
 
+def test_an_end_without_rows_of_its_own_has_a_bound_of_its_own() -> None:
+    courier = Slow(40.0)
+    client: Any = Table()
+    writer = BehindWriter(
+        TableWriter(client), courier, rows_max=1, wait_s_max=100.0, steady_s=lambda: courier.now_s
+    )
+    for run in (1, 2):
+        writer.add(0, fates(run))
+        writer.end_epoch()
+    writer.finish()
+
+    assert writer.unconfirmed(0) is None
+
+
+def test_blocks_without_rows_are_nothing_to_send() -> None:
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[fates()]])
+    lane.snapshot()
+    world.courier.go()
+
+    assert [] == world.table.tables
+
+
+def test_a_receipt_of_another_database_is_none(tmp_path: Path) -> None:
+    Receipts(tmp_path, store="one").write(0, b"rows")
+
+    assert Receipts(tmp_path, store="one").has(0, b"rows")
+    assert not Receipts(tmp_path, store="two").has(0, b"rows")
+
+
 def test_what_is_done_at_the_last_moment_of_a_look_is_well() -> None:
     class LateFuture(Future[None]):
         def result(self, timeout: float | None = None) -> None:

@@ -185,18 +185,37 @@ def test_what_was_called_off_is_remembered_for_a_while_and_teaches_nothing(known
     assert feedback.note_end("j", planned(0, phase=ENDED)) is None
     feedback.note_response("j", 2 * HOUR_MS, early=early())
     assert ENDED == phase_of(feedback)
-    feedback.expire(25 * HOUR_MS)
+    feedback.expire(27 * HOUR_MS)
     assert feedback.get("j") is None
     assert [] == told(feedback)
 
 
-def test_what_was_sent_although_it_was_called_off_is_a_sending() -> None:
+@pytest.mark.parametrize(
+    "order", ["end sent response", "end response sent", "response end sent"], ids=str
+)
+def test_what_was_sent_although_it_was_called_off_is_a_sending(order: str) -> None:
     feedback = Feedback(RULES)
-    feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED, train=False))
-    feedback.note_sent("j", sending(HOUR_MS))
-    feedback.note_response("j", 2 * HOUR_MS, early=early())
+    for word in order.split():
+        if word == "end":
+            feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED, train=False))
+        elif word == "sent":
+            feedback.note_sent("j", sending(HOUR_MS))
+        else:
+            feedback.note_response("j", 2 * HOUR_MS, early=early())
+    feedback.expire(40 * HOUR_MS)
 
     assert [(True, False)] == told(feedback)
+
+
+def test_a_plan_whose_answer_came_after_its_time_is_forgotten_too() -> None:
+    feedback = Feedback(RULES)
+    feedback.plan("j", planned())
+    feedback.note_response("j", 5 * HOUR_MS, early=early())
+    feedback.expire(28 * HOUR_MS)
+    assert feedback.get("j") is not None
+    feedback.expire(30 * HOUR_MS)
+
+    assert feedback.get("j") is None
 
 
 def phase_of(feedback: Feedback) -> int | None:

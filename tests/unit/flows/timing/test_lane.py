@@ -176,6 +176,14 @@ def test_a_request_that_comes_after_its_journey_was_called_off_gets_no_time(aske
     assert 1 == len(post.ask(request(2)))
 
 
+def test_a_request_behind_its_suppression_in_one_block_gets_no_time() -> None:
+    post = Post()
+    post.take(home())
+    called_off = _as(request(1), "ntf.orchestration.suppressed.v1", reason="filtered")
+
+    assert [] == post.ask(called_off, request(1))
+
+
 def _as(message: Message, kind: str, **fields: Any) -> Message:
     number = int(orjson.loads(message.value or b"")["journey_id"][4:])
     return request(number, kind=kind, **fields)
