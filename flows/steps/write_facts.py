@@ -30,9 +30,9 @@ class Accepted(msgspec.Struct, gc=False):
     """Events of one block that passed every check, by column.
 
     Shapes: all columns have the same length. `bodies` has the names of `COLUMNS` that a ticket
-    has not, None for what a body has not, but 0 in an array; `unknown`
-    marks those whose person has no profile, `back` those whose hops tell of a clock that went
-    back. `coded` are the columns of words that somebody asked for.
+    has not, None for what a body has not, but 0 in an array; `unknown` marks those whose person
+    has no profile, `back` those whose hops tell of a clock that went back. `coded` are the columns
+    of words that somebody asked for.
     Units: `recorded_ms` since 1970 UTC.
     """
 

@@ -101,7 +101,7 @@ class Ears:
             channel=ANY_CHANNEL,
             arm=OUTSIDE,
             phase=ENDED,
-            train=False,
+            train=True,
             at_ms=block.times_ms[place],
         )
 
@@ -121,9 +121,7 @@ class Ears:
         journey = block.journeys[place]
         if kind == DROPPED:
             self._feedback.note_back(journey)
-            planned = self._feedback.note_end(journey)
-        else:
-            planned = self._feedback.note_end(journey, self._ended(block, place))
+        planned = self._feedback.note_end(journey, self._ended(block, place))
         if planned is not None:
             self._plans.drop(planned.subject, planned.at_ms, planned.channel)
 
@@ -133,11 +131,11 @@ class Ears:
         goal = known.goal if known is not None else ""
         if label.type not in rules.goals.get(goal, rules.responses):
             return
+        early = self._blank(block, place, EARLY)
         if label.decision.train is Training.DENY:
             # Neither a positive nor, later, a negative.
-            self._feedback.drop(journey)
+            self._feedback.deny(journey, early=early)
             tally.outcomes["denied"] += 1
             return
-        early = self._blank(block, place, EARLY)
         if early is not None:
             self._feedback.note_response(journey, block.times_ms[place], early=early)

@@ -111,10 +111,10 @@ class Feedback:
         return self._sends.get(journey)
 
     def plan(self, journey: str, send: Send) -> None:
-        """Note a decision; a response that came before it is kept."""
+        """Note a decision; what came before it of its journey is kept."""
         known = self._sends.pop(journey, None)
         if known is not None:
-            send.first_ms = known.first_ms
+            send.first_ms, send.train = known.first_ms, send.train and known.train
         self._keep(journey, send)
 
     def note_sent(self, journey: str, sent: Send) -> Send:
@@ -124,7 +124,8 @@ class Feedback:
         """
         send = self._sends.get(journey)
         if send is None or send.phase in (EARLY, ENDED):
-            sent.first_ms = send.first_ms if send is not None else 0
+            if send is not None:
+                sent.first_ms, sent.train = send.first_ms, sent.train and send.train
             send = sent
         elif send.phase == PLANNED:
             send.sent_ms, send.sent_slot = sent.sent_ms, sent.sent_slot
@@ -147,17 +148,18 @@ class Feedback:
             send.phase, send.sent_ms, send.sent_slot, send.kept = PLANNED, 0, NO_SLOT, False
             self._time(journey, send)
 
-    def note_end(self, journey: str, ended: Send | None = None) -> Send | None:
+    def note_end(self, journey: str, ended: Send | None) -> Send | None:
         """Note that nothing will be sent; gives what was planned.
 
-        `ended` is what to remember of the journey; without it, nothing is.
+        `ended` is what to remember of the journey, None where nobody is known to be asked for it.
         """
         send = self._sends.get(journey)
         if send is not None and send.phase not in (PLANNED, EARLY):
             return None
         self._sends.pop(journey, None)
         if ended is not None:
-            ended.first_ms = send.first_ms if send is not None else 0
+            if send is not None:
+                ended.first_ms, ended.train = send.first_ms, ended.train and send.train
             self._keep(journey, ended)
         return send if send is not None and send.phase == PLANNED else None
 
@@ -168,8 +170,10 @@ class Feedback:
             early.first_ms = at_ms
             self._keep(journey, early)
         elif send.phase in (PLANNED, EARLY, ENDED):
+            before = self._minute(send)
             send.first_ms = min(send.first_ms or at_ms, at_ms)
-            self._time(journey, send)
+            if self._minute(send) != before:
+                self._time(journey, send)
         elif send.phase == OPEN and self._in_window(send, at_ms):
             self._judge(journey, send, at_ms=at_ms)
         elif send.phase == CLOSED and not send.answered and self._in_window(send, at_ms):
@@ -178,9 +182,13 @@ class Feedback:
                 lesson = Lesson(journey, send, responded=True, at_ms=at_ms, corrects=True)
                 self.lessons.append(lesson)
 
-    def drop(self, journey: str) -> None:
-        """Let a journey count nowhere: nothing may be learned from it."""
-        self._sends.pop(journey, None)
+    def deny(self, journey: str, *, early: Send | None) -> None:
+        """Let a journey teach nothing; `early` is what to remember where nothing is known of it."""
+        send = self._sends.get(journey)
+        if send is not None:
+            send.train = False
+        elif early is not None:
+            self._keep(journey, early)
 
     def forget(self, subject: str) -> None:
         """Drop everything about a person."""

@@ -125,20 +125,17 @@ def origin_place(word: Word) -> Place | None:
 
 
 def check_decisions(evidence: FollowedEvidence, found: Findings) -> None:
-    """A decision may be told again, and then says the same; a request has one, and so its row.
-
-    A journey may have two: its request may come after it was begun, decided and ended.
-    """
+    """A decision may be told again, and then says the same; a journey has one, and so its row."""
     said: dict[str, Word] = {}
-    by_origin: dict[str, str] = {}
+    by_journey: dict[str, str] = {}
     for word in evidence.words:
         if word.topic != DECISIONS:
             continue
         first = said.setdefault(word.id, word)
         if first.check != word.check:
             found.add("redecided", word.origin, "another content under the same id")
-        if by_origin.setdefault(word.origin, word.id) != word.id:
-            found.add("redecided", word.origin, "a further decision of a request")
+        if by_journey.setdefault(word.journey, word.id) != word.id:
+            found.add("redecided", word.origin, "a further decision of its journey")
         place = origin_place(word)
         request = evidence.told.get(place) if place else None
         if request is None or request.event_type not in ASKING:

@@ -104,6 +104,10 @@ ROW = evidence().journeys[0]
             "redecided wrong_decisions",
         ),
         (
+            with_word(word(DECISIONS, f"{REQUESTS}/0/1/100", id="dec-4", journey="jrn-0")),
+            "redecided wrong_decisions",
+        ),
+        (
             with_word(word(DECISIONS, f"{ENGAGEMENT}/0/7/100", id="dec-3")),
             "unknown wrong_decisions",
         ),

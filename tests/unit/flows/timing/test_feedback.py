@@ -165,11 +165,11 @@ def test_a_plan_that_is_called_off_is_given_back_and_forgotten() -> None:
     feedback = Feedback(RULES)
     feedback.plan("j", planned())
 
-    ended = feedback.note_end("j")
+    ended = feedback.note_end("j", None)
     assert ended is not None
     assert HOUR_MS == ended.at_ms
     assert feedback.get("j") is None
-    assert feedback.note_end("j") is None
+    assert feedback.note_end("j", None) is None
 
 
 @pytest.mark.parametrize("known", ["nothing", "a plan", "an answer"])
@@ -180,7 +180,7 @@ def test_what_was_called_off_is_remembered_for_a_while_and_teaches_nothing(known
     if known == "an answer":
         feedback.note_response("j", HOUR_MS, early=early())
 
-    given_back = feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED, train=False))
+    given_back = feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED))
     assert (known == "a plan") == (given_back is not None)
     assert feedback.note_end("j", planned(0, phase=ENDED)) is None
     feedback.note_response("j", 2 * HOUR_MS, early=early())
@@ -197,7 +197,7 @@ def test_what_was_sent_although_it_was_called_off_is_a_sending(order: str) -> No
     feedback = Feedback(RULES)
     for word in order.split():
         if word == "end":
-            feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED, train=False))
+            feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED))
         elif word == "sent":
             feedback.note_sent("j", sending(HOUR_MS))
         else:
@@ -205,6 +205,39 @@ def test_what_was_sent_although_it_was_called_off_is_a_sending(order: str) -> No
     feedback.expire(40 * HOUR_MS)
 
     assert [(True, False)] == told(feedback)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "denied sent",
+        "denied plan sent",
+        "plan denied sent",
+        "plan sent denied",
+        "denied end sent",
+        "end denied sent answer",
+        "sent denied answer",
+    ],
+    ids=str,
+)
+def test_an_answer_that_training_is_denied_teaches_nothing_in_any_order(order: str) -> None:
+    feedback = Feedback(RULES)
+    for word in order.split():
+        if word == "denied":
+            feedback.deny("j", early=planned(0, arm=OUTSIDE, phase=EARLY, train=False))
+        elif word == "plan":
+            feedback.plan("j", planned())
+        elif word == "sent":
+            feedback.note_sent("j", sending(HOUR_MS))
+        elif word == "end":
+            feedback.note_end("j", planned(0, arm=OUTSIDE, phase=ENDED))
+        else:
+            feedback.note_response("j", 2 * HOUR_MS, early=early())
+    assert feedback.get("j") is not None, "a further request would get a time"
+    feedback.expire(80 * HOUR_MS)
+
+    assert [] == told(feedback)
+    assert feedback.get("j") is None
 
 
 def test_a_plan_whose_answer_came_after_its_time_is_forgotten_too() -> None:
