@@ -168,8 +168,8 @@ class RoutedLogic(StatefulBatchLogic[RawBlock, Followed, bytes]):
 class Sinks(NamedTuple):
     """Where everything goes: records once an epoch, records at once, rows."""
 
-    records: Sink[tuple[str, list[OutRecord]]]
-    prompt: Sink[tuple[str, list[OutRecord]]]
+    records: Sink[tuple[str, Sequence[OutRecord]]]
+    prompt: Sink[tuple[str, Sequence[OutRecord]]]
     tables: Sink[tuple[str, list[Rows]]]
 
 
@@ -218,7 +218,7 @@ def connect_sinks(
     followed: Sequence[Stream[tuple[str, Followed]]],
     sinks: Sinks,
     *,
-    records: Sequence[Stream[tuple[str, list[OutRecord]]]] = (),
+    records: Sequence[Stream[tuple[str, Sequence[OutRecord]]]] = (),
     rows: Sequence[Stream[tuple[str, list[Rows]]]] = (),
 ) -> None:
     """Bring what followers give, and these streams, to the sinks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import bytewax.operators as op
@@ -155,7 +155,7 @@ def build(
     settings: Settings,
     *,
     source: Source[tuple[str, RawBlock]],
-    records: Sink[tuple[str, list[OutRecord]]],
+    records: Sink[tuple[str, Sequence[OutRecord]]],
     tables: Sink[tuple[str, list[Rows]]],
     watch: Watch = lambda _gate, _outputs: None,
 ) -> Dataflow:

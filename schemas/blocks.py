@@ -201,7 +201,7 @@ class Outputs(NamedTuple):
 
     lane: int
     topic: str
-    records: list[OutRecord]
+    records: Sequence[OutRecord]
     rows: list[Rows]
     counts: dict[tuple[Door, str], int]
     accepted: AcceptedBlock | None = None

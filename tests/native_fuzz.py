@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from confluent_kafka import Consumer, KafkaError, Producer
 
 from connectors.kafka.client import QUIET
@@ -277,6 +278,27 @@ def use_clients(native: Any, rng: random.Random) -> None:
     producer.purge()
     producer.poll(0)
     assert ("t", KafkaError._PURGE_QUEUE) == writer.failure()
+    use_columns(writer, rng)
+    producer.purge()
+    producer.poll(0)
+
+
+def use_columns(writer: Any, rng: random.Random) -> None:
+    """Records by column, into the room of 50 that a client has."""
+    size = rng.randrange(80)
+    labels = [(n % 2, [("l", b"%d" % n)] * rng.randrange(4)) for n in range(5)]
+    numbers = np.array([rng.randrange(5) for _ in range(size)], np.int64)
+    columns = [
+        (f"c{n}", [rng.choice((None, b"", rng.randbytes(9))) for _ in range(size)])
+        for n in range(rng.randrange(6))
+    ]
+    rests = [(("r", rng.choice((None, b"v"))),) * rng.randrange(3) for _ in range(size)]
+    keys = [rng.choice((None, b"", b"key")) for _ in range(size)]
+    values = [rng.choice((None, b"", rng.randbytes(300))) for _ in range(size)]
+    rests = rests if rng.random() < 0.5 else []
+    told = (labels, numbers.tobytes(), columns, rests, keys, values)
+    place, code = writer.stamp(["t", "u"], *told, 0)
+    assert (place, code) == (min(size, 50), KafkaError._QUEUE_FULL if size > 50 else 0)
 
 
 def use_ids(native: Any, rng: random.Random) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -22,7 +23,10 @@ class Outlet(Protocol):
 
     producer: Producer
 
-    def put(self, records: list[OutRecord], first: int) -> Put:
+    def prepare(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
+        """These records in the form that `put` takes at the least cost."""
+
+    def put(self, records: Sequence[OutRecord], first: int) -> Put:
         """Hand over records from this place on, without waiting, up to one that is not taken."""
 
     def failure(self) -> tuple[str, KafkaError] | None:
@@ -35,7 +39,11 @@ class PureOutlet:
     def __init__(self, config: dict[str, Any]) -> None:
         self.producer = Producer(config)
 
-    def put(self, records: list[OutRecord], first: int) -> Put:
+    def prepare(self, records: Sequence[OutRecord]) -> list[OutRecord]:
+        """A list: each record is looked at by itself."""
+        return list(records)
+
+    def put(self, records: Sequence[OutRecord], first: int) -> Put:
         """Hand over records from this place on, without waiting, up to one that is not taken."""
         produce = self.producer.produce
         for place in range(first, len(records)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Final
 
 import structlog
@@ -24,13 +23,14 @@ from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
 from schemas.blocks import OutRecord
 from schemas.errors import PermanentError
+from schemas.records import count_topics
 
 _log = structlog.get_logger(__name__)
 
 _POLL_S: Final = 0.05
 
 
-class RecordSink(LaneSink[list[OutRecord]]):
+class RecordSink(LaneSink[Sequence[OutRecord]]):
     """A Bytewax sink of `(lane, records)`, with one producer for each lane.
 
     Units: `delivery_s_max` bounds how long one record may wait for the broker; `linger_ms` how
@@ -71,7 +71,7 @@ class RecordSink(LaneSink[list[OutRecord]]):
         return RecordPartition(self, lane)
 
 
-class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
+class RecordPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
     """One lane's producer. State: none; the broker's log is the state."""
 
     def __init__(self, sink: RecordSink, lane: int) -> None:
@@ -92,18 +92,19 @@ class RecordPartition(StatefulSinkPartition[list[OutRecord], None]):
             _log.error("delivery_failed", topic=self._failed_topic, error=error.name())
 
     @tells("publish_records")
-    def write_batch(self, items: list[list[OutRecord]]) -> None:
+    def write_batch(self, items: list[Sequence[OutRecord]]) -> None:
         """Hand records to the producer; waits, with a bound, while its queue is full."""
         counts: Counter[str] = Counter()
         for records in items:
             self._produce(records)
-            counts.update(map(itemgetter(0), records))
+            counts.update(count_topics(records))
         self._producer.poll(0)
         self._raise_if_failed()
         for topic, count in counts.items():
             PUBLISHED.labels(topic).inc(count)
 
-    def _produce(self, records: list[OutRecord]) -> None:
+    def _produce(self, records: Sequence[OutRecord]) -> None:
+        records = self._outlet.prepare(records)
         place, before = 0, -1
         deadline_s = 0.0
         while place < len(records):

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, Final
 
 import structlog
@@ -31,6 +30,7 @@ from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
 from schemas.blocks import OutRecord
 from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
+from schemas.records import count_topics, extent_of
 
 _log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class _AbortedError(TransientError):
     """The transaction cannot be committed any more, but another one can."""
 
 
-class TransactionalSink(LaneSink[list[OutRecord]]):
+class TransactionalSink(LaneSink[Sequence[OutRecord]]):
     """A Bytewax sink of `(lane, records)`: every record once for read_committed consumers.
 
     `sources` are the input topics that origins name; `application` names the transactional ids
@@ -110,7 +110,7 @@ class TransactionalSink(LaneSink[list[OutRecord]]):
         return TransactionalPartition(self, lane, together)
 
 
-class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
+class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
     """One lane's transactions. State: none here; the watermark is in Kafka, with the records."""
 
     def __init__(self, sink: TransactionalSink, lane: int, together: Together) -> None:
@@ -129,7 +129,7 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         self._call("open", self._producer.init_transactions)
         self._mark = self._read_mark(sink)
         self._reach: dict[tuple[str, int], int] = {}
-        self._taken: list[OutRecord] = []
+        self._taken: list[Sequence[OutRecord]] = []
         self._spoilt = False
         self.is_open = False
         self._together = together
@@ -150,39 +150,42 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
         return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
     @tells("publish_records")
-    def write_batch(self, items: list[list[OutRecord]]) -> None:
+    def write_batch(self, items: list[Sequence[OutRecord]]) -> None:
         """Take records into the open transaction; those that were committed before are dropped."""
         counts: Counter[str] = Counter()
         for records in items:
             new = self._new(records)
-            if new:
+            if len(new):
                 self._begin()
-                self._taken += new
+                self._taken.append(new)
                 self._produce(new)
-                counts.update(map(itemgetter(0), new))
+                counts.update(count_topics(new))
         self._producer.poll(0)
         for topic, count in counts.items():
             PUBLISHED.labels(topic).inc(count)
 
-    def _new(self, records: list[OutRecord]) -> list[OutRecord]:
+    def _new(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
         """The records whose outputs were not committed before; notes how far they reach."""
-        reach = self._reach
-        new = []
-        for record in records:
-            topic, partition, offset, _ = record.origin
-            place = (topic, partition)
-            if offset >= self._mark.get(place, 0):
-                new.append(record)
-                if offset >= reach.get(place, 0):
-                    reach[place] = offset + 1
-        return new
+        mark, reach = self._mark, self._reach
+        extent = extent_of(records)
+        for place, (_, last) in extent.items():
+            if last >= mark.get(place, 0):
+                reach[place] = max(reach.get(place, 0), last + 1)
+        if all(first >= mark.get(place, 0) for place, (first, _) in extent.items()):
+            return records
+        return [
+            record
+            for record in records
+            if record.origin.offset >= mark.get((record.origin.topic, record.origin.partition), 0)
+        ]
 
     def _begin(self) -> None:
         if not self.is_open:
             self._call("begin", lambda _: self._producer.begin_transaction())
             self.is_open = True
 
-    def _produce(self, records: list[OutRecord]) -> None:
+    def _produce(self, records: Sequence[OutRecord]) -> None:
+        records = self._outlet.prepare(records)
         place, before = 0, -1
         deadline_s = 0.0
         while not self._spoilt and place < len(records):
@@ -248,11 +251,12 @@ class TransactionalPartition(StatefulSinkPartition[list[OutRecord], None]):
 
     def _repeat(self) -> None:
         """Abort, and write the epoch's records again: a broker that restarted may ask for it."""
-        _log.warning("transaction_repeated", lane=self._lane, records=len(self._taken))
+        _log.warning("transaction_repeated", lane=self._lane, records=sum(map(len, self._taken)))
         self._call("abort", self._producer.abort_transaction)
         self._call("begin", lambda _: self._producer.begin_transaction())
         self._spoilt = False
-        self._produce(self._taken)
+        for records in self._taken:
+            self._produce(records)
 
     def close(self) -> None:
         """Give up an open transaction; its epoch is repeated at the next start."""

@@ -96,6 +96,18 @@ class Bodies:
 class Writer:
     def __new__(cls) -> Writer: ...
     def produce(self, records: list[OutRecord], first: int, /) -> tuple[int, int]: ...
+    def stamp(
+        self,
+        topics: list[str],
+        labels: list[tuple[int, list[Header]]],
+        numbers: bytes,
+        columns: list[tuple[str, list[bytes | None]]],
+        rests: list[tuple[Header, ...]],
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        first: int,
+        /,
+    ) -> tuple[int, int]: ...
     def forward(
         self,
         batch: Batch,

@@ -28,6 +28,7 @@ from schemas.blocks import CheckedBlock, Coded, Origin, Outputs, RawBlock, Rows,
 from schemas.codes import Door
 from schemas.fates import Refusal
 from schemas.policy import RANK_OF_A_PERSON, Policy
+from schemas.records import Records
 from schemas.rollup import MINUTE_MS, Dimensions, buckets_of
 from schemas.ticket import Ticket
 from schemas.tickets import Numbers
@@ -237,12 +238,13 @@ class LaneGate:
         self, block: CheckedBlock, events: Accepted, refused: list[tuple[int, Refused]]
     ) -> Outputs:
         raw = block.raw
-        records = self._publisher.routed(events, received_ms=raw.received_ms) if events else []
+        routed = self._publisher.routed(events, received_ms=raw.received_ms) if events else []
+        singles = routed if isinstance(routed, list) else []
         for place, message in refused:
             discard = _must_discard(block, place)
             record = self._publisher.refused(message, raw, place, discard=discard)
             if record is not None:
-                records.append(record)
+                singles.append(record)
         rows: list[Rows] = []
         if events:
             rows += [fact_rows(events), self._roll_up(events, raw.lane)]
@@ -254,6 +256,7 @@ class LaneGate:
         if tally:
             rows.append(self.ledger.enter(raw.topic, tally, lane=raw.lane))
             rows += self.closed.rows(raw.lane)
+        records = Records(None if isinstance(routed, list) else routed, singles)
         return Outputs(raw.lane, raw.topic, records, rows, dict(counts))
 
     def _roll_up(self, events: Accepted, lane: int) -> Rows:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
-from operator import add, attrgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final
 
 import numpy as np
 import orjson
@@ -16,6 +15,7 @@ from schemas.blocks import Origin, OutRecord, RawBlock
 from schemas.codes import Door
 from schemas.columns import encode_all, format_times
 from schemas.hops import Hop, append_hop, base36_all
+from schemas.records import Stamped
 from schemas.ticket import (
     Header,
     encode_ticket,
@@ -37,10 +37,6 @@ SEALED_BYTES_MAX: Final = 3_000_000
 """Larger refused messages are told about, but not kept: they would not fit a record."""
 
 
-R = TypeVar("R", bound=NamedTuple)
-Column = Sequence[Header | None]
-
-
 class Publisher:
     """Builds outgoing records for one gate.
 
@@ -54,70 +50,85 @@ class Publisher:
         self._sealer = sealer
         self._key = key
 
-    def routed(self, events: Accepted, *, received_ms: int) -> list[OutRecord]:
+    def routed(self, events: Accepted, *, received_ms: int) -> Stamped | list[OutRecord]:
         """The events as they came, with one more hop; zones where they may be known."""
         parts, offsets = events.partitions.tolist(), events.offsets.tolist()
         topic = events.topic
         told = encode_all(
             [f"{topic}/{part}/{offset}/0" for part, offset in zip(parts, offsets, strict=True)]
         )
-        origins = _records(Origin, repeat(topic), parts, offsets, repeat(0))
-        zones: list[Header | None] = [
-            (ZONE_HEADER, zone.encode()) if zone else None for zone in events.zones
+        own: list[tuple[str, list[bytes | None]]] = [
+            (ZONE_HEADER, [zone.encode() if zone else None for zone in events.zones]),
+            (ORIGIN_HEADER, [*told]),
         ]
-        own: list[Column] = [zones, _pairs(ORIGIN_HEADER, told)]
-        stamped = self._stamped if self._key is None else self._signed
-        headers = stamped(events, received_ms, own)
-        topics = events.by_label(_topic_of)
-        return _records(OutRecord, topics, events.keys, events.values, headers, origins)
+        if self._key is None:
+            return self._stamped(events, received_ms, own)
+        return self._signed(events, received_ms, own)
 
-    def _signed(self, events: Accepted, received_ms: int, own: list[Column]) -> list[list[Header]]:
-        """The headers of each stamped ticket, signed; those that only a gate may set are ours."""
-        found = []
-        rows = zip(events.tickets, events.recorded_ms.tolist(), zip(*own, strict=True), strict=True)
-        for ticket, recorded_ms, last in rows:
+    def _signed(
+        self, events: Accepted, received_ms: int, own: list[tuple[str, list[bytes | None]]]
+    ) -> list[OutRecord]:
+        """Each stamped ticket, signed; the headers that only a gate may set are ours."""
+        records = []
+        names = [name for name, _ in own]
+        rows = zip(
+            events.tickets,
+            events.partitions.tolist(),
+            events.offsets.tolist(),
+            events.recorded_ms.tolist(),
+            events.keys,
+            events.values,
+            zip(*(cells for _, cells in own), strict=True),
+            strict=True,
+        )
+        for ticket, part, offset, recorded_ms, key, value, last in rows:
             assert ticket is not None
             hop = Hop(STAGE, self.node, received_ms, "")
             passed = pass_gate(ticket, hop=hop, policy=self._policy, recorded_ms=recorded_ms)
             headers = encode_ticket(passed, self._key)
             kept = [header for header in headers if header[0] not in GATE_HEADERS]
-            found.append([*kept, *filter(None, last)])
-        return found
+            kept += [(name, cell) for name, cell in zip(names, last, strict=True) if cell]
+            origin = Origin(events.topic, part, offset)
+            records.append(OutRecord(_topic_of(ticket.label), key, value, kept, origin))
+        return records
 
-    def _stamped(self, events: Accepted, received_ms: int, own: list[Column]) -> list[list[Header]]:
+    def _stamped(
+        self, events: Accepted, received_ms: int, own: list[tuple[str, list[bytes | None]]]
+    ) -> Stamped:
         """The same by column, without a signature."""
         tickets = events.tickets
         base_ms = np.where(tickets.recorded_ms == NO_TIME, events.recorded_ms, tickets.recorded_ms)
-        columns: list[Column] = [
-            _texts("ce_id", tickets.ids),
-            _pairs("ce_time", format_times(tickets.times_ms)),
-            _texts("ce_correlationid", tickets.correlations),
-            _texts("ce_subject", tickets.subjects),
-            _texts("ce_causationid", tickets.causations),
-            _pairs("ce_datahops", encode_all(self._hops(tickets.hops, received_ms - base_ms))),
-            _pairs("ce_recordedtime", format_times(base_ms)),
-            _pairs("ce_expirytime", _times_or_none(tickets.expiry_ms)),
-            _pairs("traceparent", tickets.traceparents),
-            _pairs("tracestate", tickets.tracestates),
+        columns = [
+            ("ce_id", _texts(tickets.ids)),
+            ("ce_time", format_times(tickets.times_ms)),
+            ("ce_correlationid", _texts(tickets.correlations)),
+            ("ce_subject", _texts(tickets.subjects)),
+            ("ce_causationid", _texts(tickets.causations)),
+            ("ce_datahops", encode_all(self._hops(tickets.hops, received_ms - base_ms))),
+            ("ce_recordedtime", format_times(base_ms)),
+            ("ce_expirytime", _times_or_none(tickets.expiry_ms)),
+            ("traceparent", tickets.traceparents),
+            ("tracestate", tickets.tracestates),
+            *own,
         ]
-        told = [column for column in columns if any(column)]
-        last = [column for column in own if any(column)]
-        pairs = [list(label_with_policy(label, self._policy).pairs) for label in tickets.labels]
-        labels = map(pairs.__getitem__, tickets.numbers.tolist())
-        if all(map(all, told)) and all(map(all, last)) and not any(tickets.rests):
-            return list(map(add, labels, map(list, zip(*told, *last, strict=True))))
-        every = zip(
-            labels, zip(*told, strict=True), tickets.rests, zip(*last, strict=True), strict=True
-        )
-        return [
-            [
-                *label,
-                *filter(None, row),
-                *(header for header in rest if header[0] not in GATE_HEADERS),
-                *filter(None, behind),
+        rests: list[tuple[Header, ...]] = []
+        if any(tickets.rests):
+            rests = [
+                tuple(header for header in rest if header[0] not in GATE_HEADERS)
+                for rest in tickets.rests
             ]
-            for label, row, rest, behind in every
-        ]
+        return Stamped(
+            source=events.topic,
+            partitions=events.partitions,
+            offsets=events.offsets,
+            topics=[_topic_of(label) for label in tickets.labels],
+            labels=[list(label_with_policy(label, self._policy).pairs) for label in tickets.labels],
+            numbers=tickets.numbers,
+            columns=[(name, list(cells)) for name, cells in columns if any(cells)],
+            rests=rests,
+            keys=list(events.keys),
+            values=list(events.values),
+        )
 
     def _hops(self, histories: Sequence[str], deltas_ms: Numbers) -> list[str]:
         """Each history with this gate behind it."""
@@ -183,29 +194,17 @@ def _notice_headers(origin: Origin, recorded_ms: int, door: Door) -> list[Header
     ]
 
 
-def _records(kind: type[R], *columns: Iterable[Any]) -> list[R]:
-    """Named tuples of a kind from columns, made in one C loop."""
-    # Not strict: what is the same for all is repeated without end.
-    return list(map(tuple.__new__, repeat(kind), zip(*columns, strict=False)))
-
-
-def _pairs(name: str, values: Sequence[bytes | None]) -> list[Header | None]:
-    """A column of headers; none where there is no value."""
-    if all(values):
-        return list(zip(repeat(name), values))
-    return [None if value is None else (name, value) for value in values]
-
-
-def _texts(name: str, words: Sequence[str]) -> list[Header | None]:
+def _texts(words: Sequence[str]) -> Sequence[bytes | None]:
     """A column of headers; none where there is no text."""
     if not any(words):
-        return [None] * len(words)
-    return _pairs(name, [value or None for value in encode_all(words)])
+        return ()
+    encoded = encode_all(words)
+    return encoded if all(words) else [cell or None for cell in encoded]
 
 
 def _times_or_none(at_ms: Numbers) -> Sequence[bytes | None]:
     missing = (at_ms == NO_TIME).tolist()
     if all(missing):
-        return [None] * len(missing)
+        return ()
     texts = format_times(np.maximum(at_ms, 0))
     return [None if gone else text for gone, text in zip(missing, texts, strict=True)]

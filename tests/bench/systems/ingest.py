@@ -6,7 +6,6 @@ import tempfile
 from collections import Counter
 from datetime import timedelta
 from importlib.metadata import version
-from operator import itemgetter
 from pathlib import Path
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
@@ -23,6 +22,7 @@ from flows.settings import Settings, read_settings
 from flows.steps.gate import LaneGate
 from schemas.blocks import Outputs
 from schemas.codes import Door
+from schemas.records import count_topics
 from tests.bench.meter import Meter, Task, leave, read_task, report
 
 LANES = 1
@@ -56,7 +56,7 @@ class Doors:
         for (door, code), count in outputs.counts.items():
             if door is not Door.ROUTED:
                 self.refused[code] += count
-        found = Counter(map(itemgetter(0), outputs.records))
+        found = count_topics(outputs.records)
         self.routed.update({topic: count for topic, count in found.items() if "routed" in topic})
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -184,6 +185,71 @@ def test_a_full_queue_says_where_it_ended(native: Any) -> None:
     records = [("t", None, b"v", [("a", None)])] * 5
 
     assert (3, KafkaError._QUEUE_FULL) == writer.produce(records, 0)
+    producer.purge()
+    producer.poll(0)
+
+
+def stamp(writer: Any, first: int = 0, **other: Any) -> Any:
+    """Five records of two labels, with one thing changed."""
+    given: dict[str, Any] = {
+        "topics": ["t", "u"],
+        "labels": [(0, [("a", b"1")]), (1, [])],
+        "numbers": np.array([0, 1, 0, 1, 0]).tobytes(),
+        "columns": [("b", [b"x", None, b"", b"y", b"z"])],
+        "rests": [(("c", b"3"), ("c", None)), (), (), (), ()],
+        "keys": [None, b"k", b"k", b"k", b"k"],
+        "values": [b"v", None, b"v", b"v", b"v"],
+    }
+    return writer.stamp(*(given | other).values(), first)
+
+
+def test_a_full_queue_says_where_columns_ended(native: Any) -> None:
+    producer = Producer(plugin_config({"log_level": 0, "queue.buffering.max.messages": 3}))
+    writer = native.Writer()
+
+    assert (3, KafkaError._QUEUE_FULL) == stamp(writer)
+    assert (4, KafkaError._QUEUE_FULL) == stamp(writer, 4)
+    assert (5, 0) == stamp(writer, 5)
+    producer.purge()
+    producer.poll(0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"numbers": np.array([0, 1, 0, 1, 2]).tobytes()},
+        {"numbers": np.array([-1, 1, 0, 1, 0]).tobytes()},
+        {"numbers": np.zeros(6, np.int64).tobytes()},
+        {"labels": [(0, []), (2, [])]},
+        {"labels": [(0, []), (-1, [])]},
+        {"labels": [(0, []), ("u", [])]},
+        {"labels": [(0, []), (1,)]},
+        {"labels": [(0, []), (1, None)]},
+        {"labels": [(0, []), (1, [("a", "text")])]},
+        {"columns": [("b", [b"x"])]},
+        {"columns": [("b", (b"x",) * 5)]},
+        {"columns": [(b"b", [b"x"] * 5)]},
+        {"columns": [("b", ["x"] * 5)]},
+        {"columns": ["b"]},
+        {"rests": [()]},
+        {"rests": [None] * 5},
+        {"keys": [b"k"]},
+        {"keys": ["k"] * 5},
+        {"values": [b"v"] * 4},
+        {"values": [1] * 5},
+        {"topics": [f"t{number}" for number in range(65)]},
+        {"topics": ["t", 1]},
+        {"topics": []},
+    ],
+)
+def test_columns_of_another_form_are_an_error(native: Any, other: dict[str, Any]) -> None:
+    producer = Producer(plugin_config({"log_level": 0}))
+    writer = native.Writer()
+
+    with pytest.raises((TypeError, IndexError, ValueError, SystemError)):
+        stamp(writer, **other)
+    with pytest.raises(ValueError, match="before the first"):
+        stamp(writer, -1)
     producer.purge()
     producer.poll(0)
 
