@@ -26,7 +26,7 @@ from schemas.hops import REPLAY_STAGE, parse_hops
 from schemas.policy import Policy
 from schemas.rollup import MINUTE_MS
 from schemas.ticket import hash64
-from schemas.tickets import Numbers, Tickets, columns_at
+from schemas.tickets import NO_LABEL, Numbers, Tickets, columns_at
 
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -87,16 +87,7 @@ class Judge:
         tickets = block.tickets.at(places)
         labels = tickets.labels
         numbers = tickets.numbers.tolist()
-        events = _hash_all(encode_all(tickets.ids))
-        kinds = [label.type.encode() + b"\0" for label in labels]
-        contents = _hash_all(
-            [
-                b"%b%d\0%b" % (kinds[number], at_ms, value or b"")
-                for number, at_ms, value in zip(
-                    numbers, tickets.times_ms.tolist(), take(raw.values), strict=True
-                )
-            ]
-        )
+        events, contents = _hashes(block, places, tickets)
         salts = np.array([salt_of(label.identity) for label in labels], np.uint64)
         purposes = [self._numbers[label.purpose] for label in labels]
         return Candidates(
@@ -260,6 +251,34 @@ class Judge:
     def _is_too_late(self, time_ms: int, newest: int) -> bool:
         """Not asked of profiles: a person's last word counts, however long it was on its way."""
         return time_ms < newest - self._lateness_ms_max or time_ms // MINUTE_MS < self.floor_minute
+
+
+def _hashes(block: CheckedBlock, places: Sequence[int], tickets: Tickets) -> tuple[Hashes, Hashes]:
+    """Of each event the `hash64` of its id, and of its type, time and body.
+
+    Shapes: `tickets` are those of the places. Where they are in a library's memory, it knows how.
+    """
+    every, values = block.tickets, block.raw.values
+    kinds = [label.type.encode() + b"\0" for label in every.labels]
+    if every.memory is not None:
+        numbers = every.numbers
+        if len(places) < len(numbers):
+            numbers = np.full_like(numbers, NO_LABEL)  # what was refused may be large
+            numbers[places] = every.numbers[places]
+        times = every.times_ms.tobytes()
+        found = every.memory.hashes(every.ids, values, kinds, numbers.tobytes(), times)
+        events, contents = (np.frombuffer(one, "<u8") for one in found)
+        if len(places) < len(numbers):
+            return events[places], contents[places]
+        return events, contents
+    rows = zip(
+        tickets.numbers.tolist(),
+        tickets.times_ms.tolist(),
+        columns_at(places, len(values))(values),
+        strict=True,
+    )
+    told = [b"%b%d\0%b" % (kinds[number], at_ms, value or b"") for number, at_ms, value in rows]
+    return _hash_all(encode_all(tickets.ids)), _hash_all(told)
 
 
 def _hash_all(parts: Sequence[bytes]) -> Hashes:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from connectors.clickhouse.client import ClickHouseAddress
+from connectors.clickhouse.client import ClickHouseAddress, connect
 from connectors.clickhouse.reader import read_rows
 from connectors.clickhouse.writer import TableWriter
 from flows.evaluate.job import Wish, run_evaluation
@@ -19,16 +19,14 @@ from flows.model.evidence.gather import Evidence
 from flows.model.evidence.slots import SLOTS
 from schemas.blocks import Rows
 from tests.messages import NOW_MS
-from tests.reconcile_world import open_tables
-from tests.services import ClickHouseService
 
 SINCE_MS = NOW_MS - 86_400_000
 DAYS = NOW_MS // 86_400_000
 
 
 @pytest.fixture
-def client(clickhouse_service: ClickHouseService, clickhouse_database: str) -> Iterator[Client]:
-    opened = open_tables(ClickHouseAddress(clickhouse_service.dsn, clickhouse_database))
+def client(clickhouse_tables: ClickHouseAddress) -> Iterator[Client]:
+    opened = connect(clickhouse_tables)
     yield opened
     opened.close()
 

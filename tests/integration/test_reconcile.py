@@ -42,8 +42,8 @@ from tests.services import ClickHouseService
 
 
 @pytest.fixture
-def client(clickhouse_service: ClickHouseService, clickhouse_database: str) -> Iterator[Client]:
-    opened = open_tables(ClickHouseAddress(clickhouse_service.dsn, clickhouse_database))
+def client(clickhouse_tables: ClickHouseAddress) -> Iterator[Client]:
+    opened = connect(clickhouse_tables)
     yield opened
     opened.close()
 

@@ -14,7 +14,7 @@ import structlog
 from clickhouse_connect.driver.client import Client
 from rich.console import Console
 
-from connectors.clickhouse.client import ClickHouseAddress
+from connectors.clickhouse.client import ClickHouseAddress, connect
 from connectors.clickhouse.reader import read_rows
 from connectors.clickhouse.writer import TableWriter
 from connectors.clock import ManualClock
@@ -44,8 +44,8 @@ from tests.services import ClickHouseService
 
 
 @pytest.fixture
-def client(clickhouse_service: ClickHouseService, clickhouse_database: str) -> Iterator[Client]:
-    opened = open_tables(ClickHouseAddress(clickhouse_service.dsn, clickhouse_database))
+def client(clickhouse_tables: ClickHouseAddress) -> Iterator[Client]:
+    opened = connect(clickhouse_tables)
     yield opened
     opened.close()
 
@@ -186,12 +186,12 @@ FROM reconciliations FINAL WHERE at = (SELECT max(at) FROM reconciliations) ORDE
 def environment(
     client: Client,
     clickhouse_service: ClickHouseService,
-    clickhouse_database: str,
+    clickhouse_tables: ClickHouseAddress,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[None]:
     monkeypatch.setenv("AIRSIDE_KAFKA__BOOTSTRAP_SERVERS", "-")
     monkeypatch.setenv("AIRSIDE_CLICKHOUSE__URL", clickhouse_service.dsn)
-    monkeypatch.setenv("AIRSIDE_CLICKHOUSE__DATABASE", clickhouse_database)
+    monkeypatch.setenv("AIRSIDE_CLICKHOUSE__DATABASE", clickhouse_tables.database)
     monkeypatch.setenv("AIRSIDE_LANES", "2")
     monkeypatch.setenv("COLUMNS", "200")
     yield

@@ -9,13 +9,12 @@ import msgspec
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from connectors.clickhouse.client import ClickHouseAddress
+from connectors.clickhouse.client import ClickHouseAddress, connect
 from flows.reconcile.findings import Report, State
 from flows.reconcile.job import ClickHouseStore, Wish, reconcile
 from flows.simulate.world import World
 from tests.integration.test_query import write_world
-from tests.reconcile_world import BOUNDS, REPAIR, open_tables
-from tests.services import ClickHouseService
+from tests.reconcile_world import BOUNDS, REPAIR
 from tests.unit.flows.memory_run import LANES, MemoryRun
 
 pytestmark = pytest.mark.clickhouse
@@ -30,8 +29,8 @@ ALL_OUTCOMES = """SELECT * FROM outcomes FINAL ORDER BY outcome_id, model, slot"
 
 
 @pytest.fixture
-def client(clickhouse_service: ClickHouseService, clickhouse_database: str) -> Iterator[Client]:
-    opened = open_tables(ClickHouseAddress(clickhouse_service.dsn, clickhouse_database))
+def client(clickhouse_tables: ClickHouseAddress) -> Iterator[Client]:
+    opened = connect(clickhouse_tables)
     write_world(opened, MemoryRun(World(5, total=1_500, end_ms=END_MS, people=120)), 5)
     yield opened
     opened.close()

@@ -41,8 +41,8 @@ def migrated(address: ClickHouseAddress) -> Client:
 
 
 @pytest.fixture
-def client(clickhouse_service: ClickHouseService, clickhouse_database: str) -> Iterator[Client]:
-    opened = migrated(ClickHouseAddress(clickhouse_service.dsn, clickhouse_database))
+def client(clickhouse_tables: ClickHouseAddress) -> Iterator[Client]:
+    opened = connect(clickhouse_tables)
     yield opened
     opened.close()
 

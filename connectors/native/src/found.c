@@ -210,6 +210,10 @@ static PyObject *found_bodies(PyObject *self, PyObject *plan) {
     return PyObject_CallFunctionObjArgs((PyObject *)bodies_type, plan, NULL);
 }
 
+PyDoc_STRVAR(hashes_doc, "hashes(ids, values, kinds, numbers, times) -> (events, contents)\n\n"
+                         "Of each message eight bytes, little first: the hash of its id, and of its kind, time and\n"
+                         "value. `numbers` are places in `kinds`, eight bytes each as `times`; 0 without a kind.");
+
 /* Memory does not travel to another process; its columns do. */
 static PyObject *found_reduce(PyObject *self, PyObject *ignored) {
     (void)self, (void)ignored;
@@ -222,6 +226,7 @@ static PyMethodDef found_methods[] = {
     {"fields", found_fields, METH_O, "fields(slot) -> column of a body field's texts, None without one."},
     {"numbers", found_numbers, METH_O, "numbers(slot) -> a body field's numbers as int64, 0 without one."},
     {"words", found_words, METH_O, words_doc},
+    {"hashes", hash_events, METH_VARARGS, hashes_doc},
     {"looks", found_looks, METH_NOARGS, "looks() -> how many places of tables words() has looked at."},
     {"__reduce__", found_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

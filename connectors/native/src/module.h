@@ -90,6 +90,8 @@ bool found_room(Found *found, int slots, uint32_t texts, uint32_t numbers); /* f
 Span ticket_span(const Found *found, int which, size_t place);
 PyObject *rest_of(const Arena *arena, size_t place, int32_t unknown); /* the headers that are none of ours, verbatim */
 
+PyObject *hash_events(PyObject *found, PyObject *arguments);
+
 PyObject *batch_of(Arena *arena);                 /* takes the arena over, also when it fails */
 PyObject *batch_make(PyObject *module, PyObject *arguments);
 PyObject *header_list(const Arena *arena, size_t place); /* as the Python client gives it */

@@ -22,7 +22,7 @@ from connectors.native.intake import Batches, Copy
 from connectors.native.level import choose_level, plugin_config
 from flows.ingest import make_checker
 from schemas.errors import ConfigError
-from schemas.ticket import ATTRIBUTES, LABEL_NAMES, PLAIN_FORMS, sign
+from schemas.ticket import ATTRIBUTES, LABEL_NAMES, PLAIN_FORMS, hash64, sign
 from schemas.ticket_reader import TicketReader
 from tests import native_bodies, native_fuzz
 from tests.messages import NOW_MS, delivered, policy, settings
@@ -177,6 +177,56 @@ def test_a_record_of_another_form_is_an_error(native: Any, record: Any) -> None:
     with pytest.raises((TypeError, IndexError)):
         writer.produce([record], 0)
     assert len(producer) == 0
+
+
+def found_of(native: Any, size: int) -> Any:
+    batch = native.make_batch("t", [(0, n, 0, b"k", b"v", []) for n in range(size)])
+    return native.Scanner().scan(batch)[5]
+
+
+@pytest.mark.parametrize("first", [0, 120, 250, 5_000])
+def test_events_are_told_apart_by_the_hashes_of_hashlib(native: Any, first: int) -> None:
+    rng = random.Random(first)
+    size = 140
+    values = [
+        rng.choice((None, b"")) if n % 50 == 49 else rng.randbytes(first + n) for n in range(size)
+    ]
+    ids = ["x" * rng.randrange(300) for _ in range(size)]
+    kinds = [b"", b"a kind\0", rng.randbytes(128)]
+    numbers = np.array([rng.randrange(3) for _ in range(size)])
+    times = np.array(
+        [rng.choice((0, -1, rng.getrandbits(62), -(2**63), 2**63 - 1)) for _ in values]
+    )
+    numbers[7] = -1
+
+    events, contents = found_of(native, 1).hashes(
+        ids, values, kinds, numbers.tobytes(), times.tobytes()
+    )
+
+    told = zip(numbers.tolist(), times.tolist(), values, strict=True)
+    expected = [hash64(b"%b%d\0%b" % (kinds[kind], at, value or b"")) for kind, at, value in told]
+    expected[7] = 0
+    assert expected == np.frombuffer(contents, "<u8").tolist()
+    expected = [hash64(one.encode()) for one in ids]
+    expected[7] = 0
+    assert expected == np.frombuffer(events, "<u8").tolist()
+
+
+def test_hashes_of_columns_of_another_form_are_an_error(native: Any) -> None:
+    found = found_of(native, 1)
+    one = np.zeros(1, np.int64).tobytes()
+    for wrong in (
+        (["a"], [b"v"], [b""], one, one + one),
+        (["a"], [b"v", b"v"], [b""], one, one),
+        (["a", "b"], [b"v"], [b""], one, one),
+        ([1], [b"v"], [b""], one, one),
+        (["a"], [1], [b""], one, one),
+        (["a"], [b"v"], [1], one, one),
+        (("a",), [b"v"], [b""], one, one),
+        (7, [b"v"], [b""], one, one),
+    ):
+        with pytest.raises((TypeError, ValueError, SystemError)):
+            found.hashes(*wrong)
 
 
 def test_a_full_queue_says_where_it_ended(native: Any) -> None:
