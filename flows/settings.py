@@ -43,7 +43,7 @@ class KafkaSettings(_Group):
     # ClickHouse, at most the broker's transaction.max.timeout.ms.
     replication: int = Field(1, ge=1, le=9)
     # copies of each topic that `airside topics apply` creates.
-    level: Literal["auto", "pure", "native"] = "pure"
+    level: Literal["auto", "pure", "native"] = "auto"
     # who reads and writes: Python alone, or the native library too; auto takes it where it is
     # built and works, see docs/native.md.
     extra: dict[str, str] = {}

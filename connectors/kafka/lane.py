@@ -160,7 +160,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             "lane_loaded",
             lane=self._lane,
             partitions=len(self._places),
-            level=self._source.level.name,
+            kafka_level=self._source.level.name,
         )
 
     def _check_resumed(self, places: Iterable[Place]) -> None:

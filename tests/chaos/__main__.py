@@ -45,6 +45,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="time under faults (default 10)")
     parser.add_argument("--faults", default="", help="some of them, joined by commas")
     parser.add_argument("--flow", choices=sorted(NOT_CHECKED), default="ingest")
+    parser.add_argument("--level", choices=("auto", "pure", "native"), default="auto")
     parser.add_argument("--each-once", action="store_true", help="each fault once, without a time")
     parser.add_argument("--rate", type=int, default=400, help="messages a second")
     parser.add_argument("--cells", type=int, help="0: the plain process (default: by the seed)")
@@ -126,6 +127,7 @@ def campaign(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Ver
             rate=options.rate,
             flow=options.flow,
             cells=1 if options.cells is None else options.cells,
+            more={"AIRSIDE_KAFKA__LEVEL": options.level},
             kills_max=min(KILLS_IN_A_RUN, options.generations - killed),
         )
         verdicts.append(one_run(plan, options.keep))
@@ -152,6 +154,7 @@ def soak(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Verdict
             rate=options.rate,
             flow=options.flow,
             cells=cells_of(options, options.seed + len(verdicts)),
+            more={"AIRSIDE_KAFKA__LEVEL": options.level},
         )
         verdicts.append(one_run(plan, options.keep))
         tell_verdict(verdicts[-1])
@@ -203,6 +206,7 @@ def main(argv: Sequence[str]) -> int:
             rate=options.rate,
             flow=options.flow,
             cells=cells_of(options, seed),
+            more={"AIRSIDE_KAFKA__LEVEL": options.level},
             each_once=options.each_once,
         )
         verdicts = [one_run(plan, options.keep)]

@@ -16,6 +16,7 @@ from bytewax.recovery import init_db_dir
 
 from connectors.embedded.child import free_port
 from connectors.embedded.clickhouse import EmbeddedClickHouse
+from connectors.native.level import find_fault
 from tests.ingest_process import ROOT, STARTED, STOP_S_MAX, IngestProcess
 from tests.integration.test_ingest import Rig, assert_all_right
 from tests.services import Breakable
@@ -131,6 +132,8 @@ def test_a_cluster_drains_dies_and_goes_on_without_loss_or_doubles(rig: ClusterR
     assert [0, 0] == rig.ingest.stop_all()
     assert_all_right(rig.verify())
     assert "step_failed" not in rig.ingest.words()
+    level = "native" if find_fault() is None else "pure"
+    assert f'"kafka_level": "{level}"' in rig.ingest.words()
 
 
 def test_what_ends_one_process_ends_all_and_is_in_the_log(rig: ClusterRig) -> None:

@@ -43,7 +43,13 @@ class Rig:
         self.servers = servers
         self.clickhouse = clickhouse
         address = ClickHouseAddress(clickhouse.dsn, "airside")
-        more = {**SHORT_MEMORY, **self.more, "AIRSIDE_KAFKA__DELIVERY": delivery}
+        more = {
+            **SHORT_MEMORY,
+            # So that whole flows run at both levels: natively, where it is built, on Apache Kafka.
+            "AIRSIDE_KAFKA__LEVEL": "auto" if delivery == "exactly_once" else "pure",
+            **self.more,
+            "AIRSIDE_KAFKA__DELIVERY": delivery,
+        }
         self.ingest = self.process(folder, bootstrap_servers=servers, clickhouse=address, more=more)
         self.ingest.prepare()
         self.client: Client = connect(address)
