@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -18,13 +18,14 @@ from schemas.hops import Hop, append_hop, base36_all
 from schemas.records import Stamped
 from schemas.ticket import (
     Header,
+    Label,
     encode_ticket,
     format_time,
     hash64,
     label_with_policy,
     pass_gate,
 )
-from schemas.tickets import NO_TIME, Numbers
+from schemas.tickets import NO_TIME, Numbers, Tickets
 
 QUARANTINE_TOPIC: Final = "ntf.quarantine.v1"
 LATE_TOPIC: Final = "ntf.late.v1"
@@ -98,7 +99,7 @@ class Publisher:
         """The same by column, without a signature."""
         tickets = events.tickets
         base_ms = np.where(tickets.recorded_ms == NO_TIME, events.recorded_ms, tickets.recorded_ms)
-        columns = [
+        columns: list[tuple[str, Sequence[bytes | None]]] = [
             ("ce_id", _texts(tickets.ids)),
             ("ce_time", format_times(tickets.times_ms)),
             ("ce_correlationid", _texts(tickets.correlations)),
@@ -109,22 +110,21 @@ class Publisher:
             ("ce_expirytime", _times_or_none(tickets.expiry_ms)),
             ("traceparent", tickets.traceparents),
             ("tracestate", tickets.tracestates),
-            *own,
         ]
         rests: list[tuple[Header, ...]] = []
         if any(tickets.rests):
-            rests = [
-                tuple(header for header in rest if header[0] not in GATE_HEADERS)
-                for rest in tickets.rests
-            ]
+            rests = _behind(tickets.rests, own)
+        else:
+            columns += own
+        numbers, labels = _used(tickets)
         return Stamped(
             source=events.topic,
             partitions=events.partitions,
             offsets=events.offsets,
-            topics=[_topic_of(label) for label in tickets.labels],
-            labels=[list(label_with_policy(label, self._policy).pairs) for label in tickets.labels],
-            numbers=tickets.numbers,
-            columns=[(name, list(cells)) for name, cells in columns if any(cells)],
+            topics=[_topic_of(label) for label in labels],
+            labels=[list(label_with_policy(label, self._policy).pairs) for label in labels],
+            numbers=numbers,
+            columns=[(name, cells) for name, cells in _listed(columns) if _has_some(cells)],
             rests=rests,
             keys=list(events.keys),
             values=list(events.values),
@@ -192,6 +192,40 @@ def _notice_headers(origin: Origin, recorded_ms: int, door: Door) -> list[Header
         ("ce_correlationid", about.replace(b"/", b".")[:64]),
         (ORIGIN_HEADER, about),
     ]
+
+
+def _used(tickets: Tickets) -> tuple[Numbers, list[Label]]:
+    """The labels that these tickets have; others of their block lead to topics of nobody's."""
+    counts = np.bincount(tickets.numbers, minlength=len(tickets.labels))
+    used = np.flatnonzero(counts)
+    back = np.zeros(len(counts), np.int64)
+    back[used] = np.arange(len(used))
+    return back[tickets.numbers], [tickets.labels[number] for number in used.tolist()]
+
+
+def _behind(
+    rests: Sequence[tuple[Header, ...]], own: Sequence[tuple[str, Sequence[bytes | None]]]
+) -> list[tuple[Header, ...]]:
+    """The headers of others, then those that only a gate sets."""
+    names = [name for name, _ in own]
+    return [
+        (
+            *(header for header in rest if header[0] not in GATE_HEADERS),
+            *((name, cell) for name, cell in zip(names, cells, strict=True) if cell is not None),
+        )
+        for rest, cells in zip(rests, zip(*(cells for _, cells in own), strict=True), strict=True)
+    ]
+
+
+def _listed(
+    columns: Sequence[tuple[str, Sequence[bytes | None]]],
+) -> Iterator[tuple[str, list[bytes | None]]]:
+    return ((name, list(cells)) for name, cells in columns)
+
+
+def _has_some(cells: list[bytes | None]) -> bool:
+    """Whether any is there, be it empty."""
+    return cells.count(None) < len(cells)
 
 
 def _texts(words: Sequence[str]) -> Sequence[bytes | None]:

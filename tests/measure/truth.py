@@ -37,7 +37,8 @@ SHOWN: Final = ("late", "repeat", "out_of_order")
 RATE: Final = 800
 EPOCH_S: Final = 0.5
 START_S_MAX: Final = 600.0
-SEEDS_MAX: Final = 100
+LATE_APART: Final = 40
+SEEDS_MAX: Final = LATE_APART
 
 
 class AllRig(Rig):
@@ -74,12 +75,13 @@ def start(rig: Rig) -> None:
 def own_minute(taken: set[int]) -> int:
     """A time in a minute in which no world ended yet.
 
-    Each world has profiles that come later than any lateness, each in a minute of its own. Such a
-    one must not meet another world's in a minute that is closed already: see docs/guarantees.md.
+    Each world has profiles that come later than any lateness, each in a minute of its own, 40
+    minutes apart. Such a one must not meet another world's in a minute that is closed already: see
+    docs/guarantees.md.
     """
-    while (now_ms := time.time_ns() // 1_000_000) // MINUTE_MS in taken:
+    while (now_ms := time.time_ns() // 1_000_000) // MINUTE_MS % LATE_APART in taken:
         time.sleep(0.5)
-    taken.add(now_ms // MINUTE_MS)
+    taken.add(now_ms // MINUTE_MS % LATE_APART)
     return now_ms
 
 

@@ -115,16 +115,21 @@ static void add_number(Hash *hash, int64_t number) {
 
 /* A cell of a column or of a list, absent as nothing; false with an exception. */
 static bool cell_of(PyObject *cells, Py_ssize_t place, Span *span) {
-    bool fine;
-    if (Py_TYPE(cells) == column_type)
-        fine = column_span(cells, place, span);
-    else {
+    if (Py_TYPE(cells) == column_type) {
+        if (!((Column *)cells)->kind->span) {
+            PyErr_SetString(PyExc_TypeError, "a column that has no bytes");
+            return false;
+        }
+        if (!column_span(cells, place, span))
+            return false;
+    } else {
         PyObject *item = PyList_GetItem(cells, place);
-        fine = item && bytes_of(item, span);
+        if (!item || !bytes_of(item, span))
+            return false;
     }
     if (span->size < 0)
         span->size = 0;
-    return fine;
+    return true;
 }
 
 PyObject *hash_events(PyObject *found, PyObject *arguments) {

@@ -224,6 +224,8 @@ def test_hashes_of_columns_of_another_form_are_an_error(native: Any) -> None:
         (["a"], [b"v"], [1], one, one),
         (("a",), [b"v"], [b""], one, one),
         (7, [b"v"], [b""], one, one),
+        (found.texts()[8], [b"v"], [b""], one, one),
+        (["a"], native.make_batch("t", [(0, 1, 2, b"k", b"v", [])]).offsets(), [b""], one, one),
     ):
         with pytest.raises((TypeError, ValueError, SystemError)):
             found.hashes(*wrong)
