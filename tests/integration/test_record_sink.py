@@ -52,6 +52,22 @@ def test_records_by_column_arrive_as_they_would_one_by_one(
     assert expected == [(one.key(), one.value(), one.headers()) for one in messages]
 
 
+def test_records_by_column_stay_in_order_through_a_queue_with_little_room(
+    kafka: KafkaService, topic_prefix: str, level: Wish
+) -> None:
+    """So calls end anywhere: among those by column, at their end, among those behind them."""
+    topic = make_topic(kafka.bootstrap_servers, f"{topic_prefix}out")
+    records = by_column(topic)
+    part = open_sink(kafka.bootstrap_servers, level, queue_messages_max=3)
+    part.write_batch([records] * 12)
+    part.snapshot()
+
+    messages = read_committed(kafka.bootstrap_servers, topic, 12 * len(records))
+
+    expected = [(one.key, one.value, one.headers) for one in 12 * records.as_list()]
+    assert expected == [(one.key(), one.value(), one.headers()) for one in messages]
+
+
 def test_a_topic_that_is_missing_stops_the_worker(
     real_kafka: KafkaService, topic_prefix: str, level: Wish
 ) -> None:

@@ -18,6 +18,8 @@ from schemas.records import Records, Stamped
 from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic
 
+LABEL = ("label", b"of all")
+
 
 class Place:
     """An input and an output topic, and sinks between them as a worker would open them."""
@@ -53,15 +55,21 @@ class Place:
             partitions=np.full(half, partition, np.int64),
             offsets=np.array(every[:half], np.int64),
             topics=[self.out],
-            labels=[[]],
+            labels=[[LABEL]],
             numbers=np.zeros(half, np.int64),
-            columns=[],
+            columns=[("n", [b"%d" % n for n in every[:half]])],
             rests=[],
             keys=[None] * half,
             values=[b"%d" % n for n in every[:half]],
         )
         singles = [
-            OutRecord(self.out, None, b"%d" % n, [], Origin(self.source, partition, n))
+            OutRecord(
+                self.out,
+                None,
+                b"%d" % n,
+                [LABEL, ("n", b"%d" % n)],
+                Origin(self.source, partition, n),
+            )
             for n in every[half:]
         ]
         return Records(stamped, singles)
@@ -84,6 +92,7 @@ class Place:
             if message.error():
                 consumer.close()
                 return values
+            assert [LABEL, ("n", message.value())] == message.headers()
             values.append(int(message.value() or b""))
 
 
