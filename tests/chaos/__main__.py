@@ -49,11 +49,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--each-once", action="store_true", help="each fault once, without a time")
     parser.add_argument("--rate", type=int, default=400, help="messages a second")
     parser.add_argument("--cells", type=int, help="0: the plain process (default: by the seed)")
+    parser.add_argument("--cluster", action="store_true", help="Bytewax's own cluster of two")
     parser.add_argument("--report", type=Path, help="write counts and times to this JSON file")
     parser.add_argument("--generations", type=int, default=100, help="killed ones of a campaign")
     parser.add_argument("--seed", type=int, default=1, help="the first seed of campaign and soak")
     parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
     options = parser.parse_args(argv)
+    if options.cluster and (options.flow != "ingest" or options.cells):
+        parser.error("--cluster: expected the flow `ingest`, and no --cells")
     if options.what not in ("campaign", "soak"):
         try:
             int(options.what)
@@ -128,6 +131,7 @@ def campaign(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Ver
             flow=options.flow,
             cells=1 if options.cells is None else options.cells,
             more={"AIRSIDE_KAFKA__LEVEL": options.level},
+            cluster=options.cluster,
             kills_max=min(KILLS_IN_A_RUN, options.generations - killed),
         )
         verdicts.append(one_run(plan, options.keep))
@@ -155,6 +159,7 @@ def soak(options: argparse.Namespace, faults: tuple[Fault, ...]) -> list[Verdict
             flow=options.flow,
             cells=cells_of(options, options.seed + len(verdicts)),
             more={"AIRSIDE_KAFKA__LEVEL": options.level},
+            cluster=options.cluster,
         )
         verdicts.append(one_run(plan, options.keep))
         tell_verdict(verdicts[-1])
@@ -190,7 +195,9 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     set_up_log("json")
     deadly = ",".join(DEADLY) if options.what == "campaign" and not options.faults else ""
-    faults = tuple(pick(options.faults or deadly))
+    if options.cluster:
+        options.cells = 0
+    faults = tuple(pick(options.faults or deadly, cluster=options.cluster))
     tell(f"not checked: {'; '.join(NOT_CHECKED[options.flow])}")
     if options.what == "campaign":
         verdicts = campaign(options, faults)
@@ -207,6 +214,7 @@ def main(argv: Sequence[str]) -> int:
             flow=options.flow,
             cells=cells_of(options, seed),
             more={"AIRSIDE_KAFKA__LEVEL": options.level},
+            cluster=options.cluster,
             each_once=options.each_once,
         )
         verdicts = [one_run(plan, options.keep)]

@@ -100,12 +100,17 @@ _FAULTS: Final = (
 FAULTS: Final[Mapping[str, Fault]] = MappingProxyType({fault.name: fault for fault in _FAULTS})
 
 
-def pick(names: str) -> list[Fault]:
-    """The faults of a list of names joined by commas; all for an empty one.
+NOT_OF_CLUSTERS: Final = frozenset(("second_instance", *(n for n in FAULTS if "store_" in n)))
+"""Stores, and who may open them, are the engine's own concern in a cluster."""
+
+
+def pick(names: str, *, cluster: bool = False) -> list[Fault]:
+    """The faults of a list of names joined by commas; all that there are for an empty one.
 
     Errors: ConfigError for a name that is no fault.
     """
-    wanted = [name.strip() for name in names.split(",") if name.strip()] or [*FAULTS]
+    known = [name for name in FAULTS if not (cluster and name in NOT_OF_CLUSTERS)]
+    wanted = [name.strip() for name in names.split(",") if name.strip()] or known
     unknown = [name for name in wanted if name not in FAULTS]
     if unknown:
         raise ConfigError(

@@ -25,7 +25,7 @@ from tests.chaos.clock import VARIABLE as CLOCK
 from tests.chaos.clock import MovedClock
 from tests.chaos.load import GATE_LATENESS_S, Load
 from tests.chaos.sabotage import VARIABLE as SABOTAGE
-from tests.chaos.target import CONFIG, ROOT, SITE, StuckError, Target
+from tests.chaos.target import CONFIG, ROOT, SITE, ClusterTarget, StuckError, Target
 from tests.chaos.watch import Watch
 from tests.ingest_process import KEY
 from tests.services import Breakable
@@ -62,6 +62,7 @@ class Rig:
         flow: str = "ingest",
         more: Mapping[str, str] | None = None,
         sabotage: str = "",
+        cluster: bool = False,
     ) -> None:
         self.folder = folder
         self.kafka = kafka
@@ -73,13 +74,16 @@ class Rig:
             "AIRSIDE_KAFKA__TRANSACTION_S_MAX": str(self.transaction_s),
             "AIRSIDE_CLICKHOUSE__RETRY_S_MAX": str(self.transaction_s - 2 * EPOCH_S),
             **(FOLLOWED if flow == "all" else {}),
+            # How long a process of a cluster waits for one that is gone, too.
+            **({"AIRSIDE_WATCHDOG_S": "20"} if cluster else {}),
             **(more or {}),
         }
         self.environment = environment_of(folder, self.servers, self.address, wishes)
         self.tables = ("airside.erasure.v1",) if flow == "all" else ()
         self.clock = MovedClock(folder)
         site = tampered(self.clock, sabotage, self.environment)
-        self.target = Target(folder, {**self.environment, **site}, cells=cells, flow=flow)
+        kind = ClusterTarget if cluster else Target
+        self.target = kind(folder, {**self.environment, **site}, cells=cells, flow=flow)
         self.watch = Watch(self.target)
         self.unexplained: list[str] = []
         self.breaches: list[str] = []

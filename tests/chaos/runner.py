@@ -77,6 +77,7 @@ class Plan(msgspec.Struct, frozen=True):
     expected. Shapes: `prepare` changes the tables before the first start; `sabotage` names what
     to break inside the target. `kills_max` ends the faults early; 0 does not.
     `each_once` has every fault once, in an order that the seed decides, however long that takes.
+    `cluster` torments Bytewax's own cluster of processes in place of a plain one.
     """
 
     seed: int
@@ -89,6 +90,7 @@ class Plan(msgspec.Struct, frozen=True):
     more: Mapping[str, str] = {}
     kills_max: int = 0
     each_once: bool = False
+    cluster: bool = False
     prepare: Callable[[Client], None] = lambda _client: None
     commit_age_s_max: float = COMMIT_AGE_S_MAX
     rest_s: float = 60.0
@@ -154,6 +156,7 @@ def run(plan: Plan, folder: Path, kafka: Breakable) -> Verdict:
         flow=plan.flow,
         more=plan.more,
         sabotage=plan.sabotage,
+        cluster=plan.cluster,
     ) as rig:
         found = Findings()
         try:

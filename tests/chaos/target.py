@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from schemas.errors import TransientError
+from tests.chaos.cluster import PROCESSES
 
 ROOT: Final = Path(__file__).parents[2]
 SITE: Final = Path(__file__).with_name("site")
@@ -107,10 +108,9 @@ class Target:
         """Start it; return when it works, or has ended."""
         assert not self.is_running()
         self._reap(ours=False)
-        cells = ["--cells", str(self.cells)] if self.cells else []
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "flows", "run", self.flow, *cells],
+            self._command(),
             cwd=ROOT,
             env={**self.environment, **(more or {})},
             stdin=subprocess.DEVNULL,
@@ -125,6 +125,14 @@ class Target:
         if wait:
             self.wait_started()
 
+    def _command(self) -> list[str]:
+        cells = ["--cells", str(self.cells)] if self.cells else []
+        return [sys.executable, "-m", "flows", "run", self.flow, *cells]
+
+    def _parts(self) -> int:
+        """How many processes build the flow."""
+        return max(self.cells, 1)
+
     def wait_started(self) -> None:
         """Wait until the flow is built, in each cell; or the process ended."""
         deadline_s = time.monotonic() + START_S_MAX
@@ -135,7 +143,7 @@ class Target:
 
     def _is_started(self) -> bool:
         """Cells that outlive their supervisor write to the same log: so the child is asked, too."""
-        return self.words().count(STARTED) >= max(self.cells, 1) and self._listens()
+        return self.words().count(STARTED) >= self._parts() and self._listens()
 
     def _listens(self) -> bool:
         """Whether the process that we started takes SIGTERM up itself."""
@@ -268,6 +276,21 @@ class Target:
                     except OSError:
                         found.append(path.relative_to(self.folder).as_posix())
         return found
+
+
+class ClusterTarget(Target):
+    """Bytewax's own cluster in place of a plain process; see `tests.chaos.cluster`."""
+
+    def workers(self) -> dict[int, int]:
+        """The processes of the cluster by their number."""
+        return dict(enumerate(sorted(children_of(self.pid)))) if self.is_running() else {}
+
+    def _command(self) -> list[str]:
+        store = self.recovery / "cluster"
+        return [sys.executable, "-m", "tests.chaos.cluster", self.flow, str(store)]
+
+    def _parts(self) -> int:
+        return PROCESSES
 
 
 def is_alive(pid: int) -> bool:
