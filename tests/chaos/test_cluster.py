@@ -1,4 +1,4 @@
-"""The same flow in the engine's own cluster: what ends one process ends all, and nothing is lost."""
+"""The same flow in the engine's own cluster: what ends one process ends all; nothing is lost."""
 
 from __future__ import annotations
 
