@@ -33,7 +33,7 @@ def _leash() -> None:
 
 def _start(flow: str, store: Path) -> list[subprocess.Popen[bytes]]:
     addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(PROCESSES))
-    options = ["-a", addresses, "-r", str(store), "-s", "0.5", "-b", "0"]
+    options = ["-a", addresses, "-r", str(store), "-s", "1", "-b", "0"]
     command = [sys.executable, "-m", "bytewax.run", f"flows.cluster:{flow}()"]
     return [
         subprocess.Popen(
