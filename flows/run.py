@@ -43,6 +43,7 @@ from flows.steps.gate import LaneGate
 from flows.stop import Stop
 from schemas.blocks import Outputs
 from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
+from schemas.topics_catalog import load_topics
 
 _log = structlog.get_logger(__name__)
 
@@ -223,11 +224,22 @@ def make_record_sink(
         lanes=settings.lanes,
         own=own,
         sources=sources,
+        outputs=topics_of(flow_id),
         timeout_s=kafka.transaction_s_max,
         step_s_max=kafka.delivery_s_max,
         level=kafka.level,
         extra=kafka.extra,
     )
+
+
+def topics_of(flow_id: str) -> list[str]:
+    """The topics that this flow writes to, and nobody but Airside does."""
+    return [
+        topic.topic
+        for topic in load_topics().values()
+        if all(name.startswith("airside-") for name in topic.producers)
+        and (flow_id == everything.FLOW_ID or f"airside-{flow_id}" in topic.producers)
+    ]
 
 
 def make_prompt_sink(settings: Settings, *, own: Sequence[int], linger_ms: float = 5) -> RecordSink:

@@ -22,6 +22,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config
+from connectors.kafka.forgotten import find_open
+from connectors.kafka.lane_state import Place
 from connectors.kafka.outlet import open_outlet
 from connectors.kafka.together import Together
 from connectors.lane_sink import LaneSink, lane_key
@@ -58,8 +60,10 @@ class _AbortedError(TransientError):
 class TransactionalSink(LaneSink[Sequence[OutRecord]]):
     """A Bytewax sink of `(lane, records)`: every record once for read_committed consumers.
 
-    `sources` are the input topics that origins name; `application` names the transactional ids
-    and groups, `application.lane`, and must be unique to one flow of one installation.
+    `sources` are the input topics that origins name, `outputs` the topics that records may go to:
+    what Kafka left open there is ended before the first record. `application` names the
+    transactional ids and groups, `application.lane`, and must be unique to one flow of one
+    installation.
     Delivery: exactly once on Apache Kafka. A second instance with the same ids fences the first.
     Units: `timeout_s` is the broker's bound on one transaction: longer than two epochs and the
     longest wait for other sinks. `step_s_max` bounds how long one step of it is tried, and twice
@@ -76,6 +80,7 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         lanes: int,
         own: Sequence[int] | None = None,
         sources: Sequence[str],
+        outputs: Sequence[str] = (),
         timeout_s: float = 900.0,
         step_s_max: float = 120.0,
         queue_messages_max: int = 50_000,
@@ -87,6 +92,8 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         self.level = choose_level(level)
         self.application = application
         self.sources = tuple(sources)
+        self.outputs = tuple(outputs)
+        self._open: list[Place] | None = None
         self.timeout_s = timeout_s
         self.step_s_max = step_s_max
         self.shared = client_config(bootstrap_servers, extra or {})
@@ -103,6 +110,12 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
             "message.max.bytes": 8_388_608,
             "delivery.report.only.error": True,
         }
+
+    def left_open(self) -> list[Place]:
+        """Where a transaction was open before this process wrote anything; asked once."""
+        if self._open is None:
+            self._open = find_open(self.shared, self.outputs) if self.outputs else []
+        return self._open
 
     def open_lane(self, lane: int) -> TransactionalPartition:
         """Fence whoever had this lane before, then read how far it got."""
@@ -131,6 +144,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         self._reach: dict[tuple[str, int], int] = {}
         self._taken: list[Sequence[OutRecord]] = []
         self._spoilt = False
+        self._left_open: Callable[[], list[Place]] | None = sink.left_open
         self.is_open = False
         self._together = together
         together.add(lane, self)
@@ -152,6 +166,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
     @tells("publish_records")
     def write_batch(self, items: list[Sequence[OutRecord]]) -> None:
         """Take records into the open transaction; those that were committed before are dropped."""
+        self._end_forgotten()
         counts: Counter[str] = Counter()
         for records in items:
             new = self._new(records)
@@ -178,6 +193,26 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
             for record in records
             if record.origin.offset >= mark.get((record.origin.topic, record.origin.partition), 0)
         ]
+
+    def _end_forgotten(self) -> None:
+        """End what Kafka may have forgotten of this lane: a record there, and all is aborted.
+
+        Others' transactions are not touched by it. Once, when all lanes of this process have
+        fenced whoever had them before; see `connectors.kafka.forgotten`.
+        """
+        if self._left_open is None:
+            return
+        ask, self._left_open = self._left_open, None
+        places = self._call("read", lambda _: ask())
+        if not places:
+            return
+        self._call("begin", lambda _: self._producer.begin_transaction())
+        for topic, partition in places:
+            self._producer.produce(topic, key=b"", value=b"", partition=partition)
+        if self._producer.flush(self._step_s_max):
+            raise self._late("write", "no answer")
+        self._call("abort", self._producer.abort_transaction)
+        _log.warning("open_transactions_ended", lane=self._lane, partitions=len(places))
 
     def _begin(self) -> None:
         if not self.is_open:
@@ -211,6 +246,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
 
         The lanes of a worker thread commit at the same time, when the first of them is asked to.
         """
+        self._end_forgotten()
         self._together.end(self._lane)
         self._mark.update(self._reach)
         self._reach = {}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.kafka.forgotten import find_open
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
 from connectors.native.level import Wish
 from schemas.blocks import Origin, OutRecord
@@ -39,6 +40,7 @@ class Place:
             application=self.application,
             lanes=1,
             sources=[self.source],
+            outputs=[self.out],
             timeout_s=timeout_s,
             step_s_max=step_s_max,
             level=self.level,
@@ -203,6 +205,46 @@ def test_a_broker_that_stays_silent_ends_the_worker_in_bounded_time(
     again.write_batch([place.records(range(8))])
     again.snapshot()
     assert list(range(8)) == place.committed()
+
+
+def crash_the_broker_with_an_open_transaction(kafka: Breakable, place: Place) -> None:
+    """Its time is over when the broker starts, which then calls it aborted without writing so."""
+    part = place.open(timeout_s=1.5)
+    part.write_batch([place.records(range(5))])
+    part._producer.flush(10.0)
+    kafka.kill()
+    time.sleep(2.0)
+    kafka.start()
+    time.sleep(3.0)
+
+
+def test_a_transaction_that_kafka_forgot_to_abort_never_becomes_visible(
+    breakable_kafka: Breakable, topic_prefix: str, level: Wish
+) -> None:
+    place = Place(breakable_kafka.bootstrap_servers, topic_prefix, level)
+    crash_the_broker_with_an_open_transaction(breakable_kafka, place)
+
+    again = place.open()
+    again.write_batch([place.records(range(7))])
+    again.snapshot()
+
+    assert list(range(7)) == place.committed()
+    assert [] == find_open({"bootstrap.servers": place.servers}, [place.out])
+
+
+def test_without_ending_it_the_next_commit_would_publish_it(
+    breakable_kafka: Breakable, topic_prefix: str
+) -> None:
+    """The control; when this fails, Kafka has learned to end what it gave up."""
+    place = Place(breakable_kafka.bootstrap_servers, topic_prefix, "pure")
+    crash_the_broker_with_an_open_transaction(breakable_kafka, place)
+
+    again = place.open()
+    again._left_open = None
+    again.write_batch([place.records(range(7))])
+    again.snapshot()
+
+    assert [*range(5), *range(7)] == place.committed()
 
 
 def test_a_broker_that_allows_shorter_transactions_only_says_so(place: Place) -> None:
