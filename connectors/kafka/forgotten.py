@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-exports silently
+    AdminClient,
+    OffsetSpec,
+)
 
 from connectors.kafka.lane_state import Place
 
@@ -71,6 +74,7 @@ def _places_of(admin: AdminClient, topics: Sequence[str]) -> list[Place]:
 def _ends(admin: AdminClient, places: Sequence[Place], level: IsolationLevel) -> dict[Place, int]:
     if not places:
         return {}
-    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # it has no types
+    asked = {TopicPartition(*place): latest for place in places}
     found = admin.list_offsets(asked, isolation_level=level, request_timeout=_ANSWER_S)
     return {(part.topic, part.partition): one.result().offset for part, one in found.items()}
