@@ -114,8 +114,11 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
     def left_open(self) -> list[Place]:
         """Where a transaction was open before this process wrote anything; asked once."""
         if self._open is None:
-            self._open = find_open(self.shared, self.outputs) if self.outputs else []
+            self._open = self._find_open() if self.outputs else []
         return self._open
+
+    def _find_open(self) -> list[Place]:
+        return find_open(self.shared, self.outputs, wait_s_max=self.step_s_max / 2)
 
     def open_lane(self, lane: int) -> TransactionalPartition:
         """Fence whoever had this lane before, then read how far it got."""
@@ -203,7 +206,10 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         if self._left_open is None:
             return
         ask, self._left_open = self._left_open, None
-        places = self._call("read", lambda _: ask())
+        try:
+            places = ask()
+        except KafkaException as err:
+            raise self._late("read", f"Kafka error {err.args[0].name()}") from None
         if not places:
             return
         self._call("begin", lambda _: self._producer.begin_transaction())
