@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -117,6 +117,7 @@ class Publisher:
         else:
             columns += own
         numbers, labels = _used(tickets)
+        listed = [(name, list(cells)) for name, cells in columns]
         return Stamped(
             source=events.topic,
             partitions=events.partitions,
@@ -124,7 +125,8 @@ class Publisher:
             topics=[_topic_of(label) for label in labels],
             labels=[list(label_with_policy(label, self._policy).pairs) for label in labels],
             numbers=numbers,
-            columns=[(name, cells) for name, cells in _listed(columns) if _has_some(cells)],
+            # An empty header is one, too.
+            columns=[(name, cells) for name, cells in listed if cells.count(None) < len(cells)],
             rests=rests,
             keys=list(events.keys),
             values=list(events.values),
@@ -215,17 +217,6 @@ def _behind(
         )
         for rest, cells in zip(rests, zip(*(cells for _, cells in own), strict=True), strict=True)
     ]
-
-
-def _listed(
-    columns: Sequence[tuple[str, Sequence[bytes | None]]],
-) -> Iterator[tuple[str, list[bytes | None]]]:
-    return ((name, list(cells)) for name, cells in columns)
-
-
-def _has_some(cells: list[bytes | None]) -> bool:
-    """Whether any is there, be it empty."""
-    return cells.count(None) < len(cells)
 
 
 def _texts(words: Sequence[str]) -> Sequence[bytes | None]:
