@@ -21,6 +21,7 @@ from testcontainers.core.container import DockerContainer
 
 from connectors.embedded.child import free_port
 from schemas.errors import TransientError
+from tests.services_kafka import NO_RETENTION_MS
 
 COMPOSE: Final = Path(__file__).parents[1] / "infra" / "compose.yaml"
 START_SECONDS_MAX: Final = 120
@@ -144,7 +145,11 @@ class KafkaContainer(ContainerService):
     def _environment(self, described: Mapping[str, Any]) -> dict[str, str]:
         # The broker talks to itself on its internal listener, which must be advertised as well.
         advertised = f"PLAINTEXT://{self.bootstrap_servers},INTERNAL://localhost:19092"
-        return {**super()._environment(described), "KAFKA_ADVERTISED_LISTENERS": advertised}
+        return {
+            **super()._environment(described),
+            "KAFKA_ADVERTISED_LISTENERS": advertised,
+            "KAFKA_LOG_RETENTION_CHECK_INTERVAL_MS": NO_RETENTION_MS,
+        }
 
     def _answers(self) -> bool:
         client = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
