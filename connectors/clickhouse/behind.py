@@ -18,7 +18,7 @@ import pyarrow as pa
 import structlog
 from bytewax.outputs import StatefulSinkPartition
 
-from connectors.clickhouse.gather import Gathered
+from connectors.clickhouse.gather import Gathered, is_enough
 from connectors.clickhouse.receipts import Receipts
 from connectors.clickhouse.saved_rows import dump_rows, read_rows
 from connectors.clickhouse.tables import TABLES
@@ -92,7 +92,8 @@ class BehindWriter:
             self._waited_s, self._is_open = 0.0, True
         table = rows.table
         self._of(lane, table).add(rows)
-        if sum(map(len, self._gathered[table].values())) < self._rows_max:
+        lanes = self._gathered[table].values()
+        if sum(map(len, lanes)) < self._rows_max or not is_enough(lanes, self._rows_max):
             return
         self._hand_over(table)
         while self._on_their_way(table) > AHEAD_MAX * self._rows_max:

@@ -2,10 +2,12 @@
 
 A batch costs about as much for one row as for a hundred: some forty columns, each converted by
 calls of its own. So few rows wait, as Python values, until there are enough or somebody asks.
+Small blocks also tell the same cell again and again: of tables with a key, one row a key is kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -22,8 +24,9 @@ TOGETHER_MAX: Final = 1_000
 
 
 class Gathered:
-    """Rows of one table, in the order in which they came.
+    """Rows of one table, in the order in which they came; with a key, the latest row of each.
 
+    Its length counts rows that are not yet known to be replaced, too; `batches` leaves none.
     State: copies of the values of less than `TOGETHER_MAX` rows and a block's, beside batches.
     """
 
@@ -60,13 +63,50 @@ class Gathered:
     def batches(self) -> list[pa.RecordBatch]:
         """All rows; they stay here."""
         self._bind()
+        if self._table.key and len(self._batches) > 1:
+            self._batches = [latest(pa.Table.from_batches(self._batches), self._table)]
+            self._in_batches = self._batches[0].num_rows
         return list(self._batches)
 
     def _bind(self) -> None:
         if self._loose_count:
             rows = Rows("", self._loose_count, self._loose)
             self._loose, self._loose_count = {}, 0
-            self.put(to_batch(rows, self._table))
+            self.put(to_batch(_latest_loose(rows, self._table.key), self._table))
+
+
+def is_enough(gathered: Iterable[Gathered], rows_max: int) -> bool:
+    """Whether so many rows are still more than half as many without those that were replaced.
+
+    Half, since a look costs as much as all rows: it has to pay for the rows until the next one.
+    """
+    return 2 * sum(batch.num_rows for one in gathered for batch in one.batches()) > rows_max
+
+
+def latest(rows: pa.Table, table: Table) -> pa.RecordBatch:
+    """One row for each key: the one with the greatest version."""
+    names = list(table.key)
+    # By version, and equal ones as they came; only the keys are put in that order.
+    order = pa.array(np.argsort(rows["ver"].to_numpy(), kind="stable"))
+    keys = rows.select(names).take(order).append_column("row", order)
+    last = keys.group_by(names, use_threads=False)
+    places = last.aggregate([("row", "last")])["row_last"]
+    taken = rows.take(places).combine_chunks()
+    return taken.to_batches()[0]
+
+
+def _latest_loose(rows: Rows, key: tuple[str, ...]) -> Rows:
+    """The same of Python values, where Arrow's fixed costs would be most of it."""
+    if not key:
+        return rows
+    keys = list(zip(*(rows.columns[name] for name in key), strict=True))
+    order = sorted(range(rows.size), key=rows.columns["ver"].__getitem__)
+    last = {keys[place]: place for place in order}
+    if len(last) == rows.size:
+        return rows
+    places = sorted(last.values())
+    columns = {name: [column[n] for n in places] for name, column in rows.columns.items()}
+    return Rows("", len(places), columns)
 
 
 def _values(column: Any) -> list[Any]:

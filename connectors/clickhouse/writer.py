@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import structlog
 from clickhouse_connect.driver.client import Client
 
 from connectors.clickhouse.client import WORLD_ERRORS, is_passing, write_error
-from connectors.clickhouse.gather import Gathered
-from connectors.clickhouse.tables import TABLES, Table
+from connectors.clickhouse.gather import Gathered, is_enough, latest
+from connectors.clickhouse.tables import TABLES
 from connectors.crash import crash_point
 from connectors.metrics import ROWS, WRITE
 from schemas.blocks import Rows
@@ -74,16 +73,9 @@ class TableWriter:
 
     def add(self, rows: Rows) -> None:
         """Take rows; sends the table's when there are enough."""
-        table = TABLES[rows.table]
-        gathered = self._gathered.setdefault(rows.table, Gathered(table))
+        gathered = self._gathered.setdefault(rows.table, Gathered(TABLES[rows.table]))
         gathered.add(rows)
-        if len(gathered) < self._rows_max:
-            return
-        if table.key:
-            folded = self._gathered[rows.table] = Gathered(table)
-            folded.put(latest(pa.Table.from_batches(gathered.batches()), table))
-            gathered = folded
-        if len(gathered) >= self._rows_max:
+        if len(gathered) >= self._rows_max and is_enough([gathered], self._rows_max):
             self._send(rows.table)
 
     def flush(self) -> None:
@@ -152,15 +144,3 @@ class TableWriter:
 def last_are_fates(names: Iterable[str]) -> list[str]:
     """Tables in their order, the books last: who sees a message in them finds its row as well."""
     return sorted(names, key="fates".__eq__)
-
-
-def latest(rows: pa.Table, table: Table) -> pa.RecordBatch:
-    """One row for each key: the one with the greatest version."""
-    names = list(table.key)
-    # By version, and equal ones as they came; only the keys are put in that order.
-    order = pa.array(np.argsort(rows["ver"].to_numpy(), kind="stable"))
-    keys = rows.select(names).take(order).append_column("row", order)
-    last = keys.group_by(names, use_threads=False)
-    places = last.aggregate([("row", "last")])["row_last"]
-    taken = rows.take(places).combine_chunks()
-    return taken.to_batches()[0]

@@ -28,9 +28,10 @@ from flows.cells import Cell, Home
 from flows.ingest import make_gate, read_policy
 from flows.latency import ArrivalClock, TimedTruth
 from flows.settings import Settings
+from flows.simulate import World
 from schemas.rollup import Dimensions
 from tests.ingest_process import decided
-from tests.integration.test_ingest import Rig
+from tests.integration.test_ingest import SEED, Rig
 from tests.integration.test_timing import TimingRig
 from tests.services_kafka import KafkaNode
 
@@ -238,15 +239,24 @@ def measure_capacity(total: int) -> int:
     return capacity
 
 
-def measure_decisions(rate: int, seconds: int, epoch_s: float, **more: Any) -> None:
-    """From a request in Kafka to its decision at a consumer, beside a consumer of the requests."""
+def measure_decisions(
+    rate: int, seconds: int, epoch_s: float, *, span_s: float, **more: Any
+) -> None:
+    """From a request in Kafka to its decision at a consumer, beside a consumer of the requests.
+
+    A world that spans more time than it is sent in closes its minutes and publishes its models as
+    much more often: `span_s` of 0 makes it as long as its sending, as traffic is.
+    """
+    total = rate * seconds
+    span_s = span_s or seconds
+    world = World(SEED, total=total, end_ms=time.time_ns() // 1_000_000, span_s=span_s)
     port = free_port()
     with timing_rig(AIRSIDE_EPOCH_S=str(epoch_s), AIRSIDE_METRICS_PORT=str(port)) as rig:
         rig.truth = truth = TimedTruth()
         with (
             ArrivalClock(rig.servers, ["ntf.decisions.v1"]) as decided_at,
             ArrivalClock(rig.servers, ["ntf.requests.v1"]) as plain_at,
-            rig.sending(rig.world(rate * seconds), rate=rate) as streaming,
+            rig.sending(world, rate=rate) as streaming,
         ):
             rig.ingest.start()
             assert streaming.wait(120)
@@ -261,6 +271,7 @@ def measure_decisions(rate: int, seconds: int, epoch_s: float, **more: Any) -> N
             "decisions",
             **more,
             rate=rate,
+            span_s=span_s,
             epoch_s=epoch_s,
             decisions=count,
             worker_cores=round(busy, 2),
@@ -270,11 +281,14 @@ def measure_decisions(rate: int, seconds: int, epoch_s: float, **more: Any) -> N
         )
 
 
-def measure_shares(shares: list[float], seconds: int, epoch_s: float, total: int) -> None:
+def measure_shares(
+    shares: list[float], seconds: int, epoch_s: float, *, span_s: float, total: int
+) -> None:
     """The same at shares of what this machine can do."""
     capacity = measure_capacity(total)
     for share in shares:
-        measure_decisions(int(capacity * share), seconds, epoch_s, share_of_capacity=share)
+        rate = int(capacity * share)
+        measure_decisions(rate, seconds, epoch_s, span_s=span_s, share_of_capacity=share)
 
 
 def stall_of(port: int) -> dict[str, float]:
@@ -302,10 +316,12 @@ def main() -> None:
     timed.add_argument("--rate", type=int, default=500)
     timed.add_argument("--seconds", type=int, default=30)
     timed.add_argument("--epoch-s", type=float, default=5.0)
+    timed.add_argument("--span-s", type=float, default=0.0)
     shares = some.add_parser("shares")
     shares.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.5, 0.8])
     shares.add_argument("--seconds", type=int, default=30)
     shares.add_argument("--epoch-s", type=float, default=5.0)
+    shares.add_argument("--span-s", type=float, default=0.0)
     shares.add_argument("--messages", type=int, default=60_000)
     options = parser.parse_args()
     if options.what == "restart":
@@ -314,9 +330,15 @@ def main() -> None:
     elif options.what == "stall":
         measure_stall(options.rate, options.seconds)
     elif options.what == "decisions":
-        measure_decisions(options.rate, options.seconds, options.epoch_s)
+        measure_decisions(options.rate, options.seconds, options.epoch_s, span_s=options.span_s)
     elif options.what == "shares":
-        measure_shares(options.shares, options.seconds, options.epoch_s, options.messages)
+        measure_shares(
+            options.shares,
+            options.seconds,
+            options.epoch_s,
+            span_s=options.span_s,
+            total=options.messages,
+        )
     else:
         measure_outage(options.minutes, options.rate)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from connectors.clickhouse.gather import APART_MIN, TOGETHER_MAX, Gathered, to_batch
+from connectors.clickhouse.gather import APART_MIN, TOGETHER_MAX, Gathered, is_enough, to_batch
 from connectors.clickhouse.tables import TABLES, Table
 from schemas.blocks import Coded, Rows
 
@@ -100,3 +100,53 @@ def test_rows_are_refused_whose_table_has_a_column_that_they_have_not() -> None:
     gathered = Gathered(TABLES["facts"])
     with pytest.raises(KeyError):
         gathered.add(make_rows(2))
+
+
+KEYED = TABLE._replace(key=("name", "day"))
+
+
+def last_of_each(blocks: list[Rows]) -> list[tuple[Any, Any, int]]:
+    """By the tables' rule, slowly: of the rows of a key the one with the greatest version."""
+    found: dict[tuple[Any, Any], tuple[int, int]] = {}
+    for row in apart(blocks):
+        key = (row["name"], row["day"])
+        if row["ver"] >= found.get(key, (0, 0))[0]:
+            found[key] = (row["ver"], row["n"])
+    return sorted((*key, *told) for key, told in found.items())
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param([40], id="loose rows"),
+        pytest.param([APART_MIN, 3], id="a large block before a small one"),
+        pytest.param([2, APART_MIN, 5], id="a large one between small ones"),
+        pytest.param([100] * 25, id="more than wait together"),
+    ],
+)
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_of_a_table_with_a_key_one_row_a_key_is_left(
+    sizes: list[int], *, newest_first: bool
+) -> None:
+    blocks = [make_rows(size, 1_000 * number) for number, size in enumerate(sizes)]
+    if newest_first:
+        blocks.reverse()
+    gathered = Gathered(KEYED)
+    for rows in blocks:
+        gathered.add(rows)
+    kept = pa.Table.from_batches(gathered.batches(), KEYED.schema).to_pylist()
+    found = sorted((row["name"], row["day"], row["ver"], row["n"]) for row in kept)
+    assert last_of_each(blocks) == found
+    assert len(found) == len(gathered)
+
+
+def test_rows_that_were_replaced_are_no_reason_to_send() -> None:
+    """As long as less than half is left; a look that did not pay would come again at once."""
+    same, others = Gathered(KEYED), Gathered(TABLE)
+    for _ in range(10):
+        for gathered in (same, others):
+            gathered.add(make_rows(100))
+    assert not is_enough([same], 1_000)
+    assert is_enough([others], 1_000)
+    assert not is_enough([others], 2_000)
+    assert is_enough([others, others], 2_000)
