@@ -80,7 +80,8 @@ def is_enough(gathered: Iterable[Gathered], rows_max: int) -> bool:
 
     Half, since a look costs as much as all rows: it has to pay for the rows until the next one.
     """
-    return 2 * sum(batch.num_rows for one in gathered for batch in one.batches()) > rows_max
+    left: int = sum(batch.num_rows for one in gathered for batch in one.batches())
+    return 2 * left > rows_max
 
 
 def latest(rows: pa.Table, table: Table) -> pa.RecordBatch:

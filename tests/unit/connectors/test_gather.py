@@ -105,7 +105,7 @@ def test_rows_are_refused_whose_table_has_a_column_that_they_have_not() -> None:
 KEYED = TABLE._replace(key=("name", "day"))
 
 
-def last_of_each(blocks: list[Rows]) -> list[tuple[Any, Any, int]]:
+def last_of_each(blocks: list[Rows]) -> list[tuple[Any, ...]]:
     """By the tables' rule, slowly: of the rows of a key the one with the greatest version."""
     found: dict[tuple[Any, Any], tuple[int, int]] = {}
     for row in apart(blocks):
