@@ -254,7 +254,7 @@ def _activity_weight(sums: Sums) -> float:
     Above one it would tell more than independent signs can: that is seen where curves follow the
     answers that they are then judged by.
     """
-    prior = -0.5 * ((np.log(ACTIVITY_WEIGHTS + 0.03) - np.log(0.53)) / 0.6) ** 2
+    prior = -0.5 * ((np.log(ACTIVITY_WEIGHTS + 0.03) - np.log(0.53)) / 1.3) ** 2
     prior[ACTIVITY_WEIGHTS > 1.0] = -np.inf
     score = sums.view_score - sums.view_score.max() + prior
     chance = np.exp(score - score.max())
