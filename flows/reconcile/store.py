@@ -50,5 +50,5 @@ class Order(msgspec.Struct, frozen=True):
         A late profile has its fact and its row at two moments: what was recorded a moment ago is
         not judged by one of them.
         """
-        is_settled = self.now_s - newest_s >= OPEN_S
+        is_settled = abs(self.now_s - newest_s) >= OPEN_S
         return is_settled and minute_s < self.floors_s.get(lane, 0)
