@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
@@ -53,6 +53,13 @@ def old_payment(number: int, **more: Any) -> Message:
     return payment(number, at_ms=OLD_MS, **more)._replace(recorded_ms=OLD_MS + 900)
 
 
+class Saved(NamedTuple):
+    """Lanes as an epoch saved them: their states, and the next offsets."""
+
+    states: list[bytes]
+    next: dict[tuple[str, int], int]
+
+
 class Worker:
     """Gates of all lanes, writing to ClickHouse at the end of each block, as an epoch does."""
 
@@ -76,6 +83,17 @@ class Worker:
         self._writer.flush()
         self.gate(lane).dump()
         return outputs
+
+    def saved(self) -> Saved:
+        """What a crash after this leaves of the lanes."""
+        return Saved([bench.gate.dump() for bench in self._benches], dict(self._next))
+
+    def killed(self, saved: Saved) -> None:
+        """Begin again where that was saved; what was written since stays in the tables."""
+        self._benches = [Bench() for _ in range(LANES)]
+        for bench, state in zip(self._benches, saved.states, strict=True):
+            bench.gate.load(state)
+        self._next = dict(saved.next)
 
     def close_the_past(self) -> None:
         """Bring both lanes to now, and let the floors be told."""

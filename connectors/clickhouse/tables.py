@@ -109,6 +109,7 @@ TABLES: Final[dict[str, Table]] = {
                 ("class", _TEXT),
                 ("currency", _TEXT),
                 ("lane", pa.uint16()),
+                ("late", pa.uint64()),
                 ("n", pa.uint64()),
                 ("amount_minor", pa.int64()),
                 ("latency_hist", pa.list_(pa.uint64())),
@@ -116,7 +117,7 @@ TABLES: Final[dict[str, Table]] = {
                 ("ver", pa.uint64()),
             ]
         ),
-        key=("w", "event_type", "campaign", "channel", "class", "currency", "lane", "arm"),
+        key=("w", "event_type", "campaign", "channel", "class", "currency", "lane", "arm", "late"),
     ),
     "journeys": Table(
         pa.schema(

@@ -111,11 +111,11 @@ def judge(cells: list[Cell], rollup_n: int, order: Order) -> Iterator[State]:
     lost_n = sum(
         cell.rollup_n - cell.facts_n
         for cell in cells
-        if order.is_closed(cell.lane, cell.minute_s) and cell.facts_n < cell.rollup_n
+        if order.is_closed(cell.lane, cell.minute_s, cell.newest_s) and cell.facts_n < cell.rollup_n
     )
     too_many = lost_n > max(LOSS_EVENTS_MAX, LOSS_SHARE_MAX * rollup_n) and not order.any_loss
     for cell in cells:
-        if not order.is_closed(cell.lane, cell.minute_s):
+        if not order.is_closed(cell.lane, cell.minute_s, cell.newest_s):
             yield State.OPEN
         elif cell.facts_n < cell.rollup_n and cell.minute_s < order.kept_since_s:
             # Its first records may be older than a retention, whatever the newest one is.
@@ -137,6 +137,7 @@ def repair_rows(cells: list[Cell]) -> Rows:
         "currency": [cell.currency for cell in cells],
         "arm": [cell.arm for cell in cells],
         "lane": [cell.lane for cell in cells],
+        "late": [cell.late for cell in cells],
         "n": [cell.facts_n for cell in cells],
         "amount_minor": [cell.facts_amount for cell in cells],
         "latency_hist": [cell.facts_hist for cell in cells],

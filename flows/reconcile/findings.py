@@ -29,7 +29,7 @@ class Cell(msgspec.Struct, frozen=True, array_like=True):
     """One rollup cell of a lane that does not say what the facts say.
 
     Units: seconds since 1970; amounts in minor units.
-    Shapes: the fields as `queries.CELLS` gives them.
+    Shapes: the fields as `queries.CELLS` gives them; `late` names the event of a row of its own.
     """
 
     minute_s: int
@@ -40,6 +40,7 @@ class Cell(msgspec.Struct, frozen=True, array_like=True):
     currency: str
     arm: str
     lane: int
+    late: int
     newest_s: int
     version: int
     facts_n: int

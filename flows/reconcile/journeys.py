@@ -20,14 +20,11 @@ from flows.journey.story import COLUMNS, Story, Told, fold, hash_of, moments_of,
 from flows.reconcile import queries
 from flows.reconcile.findings import JourneyFinding, Report, Scope, State
 from flows.reconcile.outcomes import Wrong, wrong_outcomes
-from flows.reconcile.store import Order, Store
+from flows.reconcile.store import OPEN_S, Order, Store
 from schemas.ticket import hash64
 
 FACTS_A_PART: Final = 100_000
 """Facts that are looked at together, about."""
-
-OPEN_S: Final = 600
-"""A newer fact may still be on its way to its row, also where journeys are a flow of their own."""
 
 _ASSIGNED: Final = "ntf.orchestration.variant_assigned.v1"
 _REFUNDED: Final = "ntf.outcome.refunded.v1"

@@ -24,10 +24,15 @@ CELLS: Final = """WITH
     toUnixTimestamp64Milli(recorded_at) - toUnixTimestamp64Milli(event_time) AS latency_ms,
     bitCount(roundToExp2(toUInt64(greatest(latency_ms, 1))) - 1) + 1 AS bits,
     if(latency_ms <= 0, 0, least(31, bits)) AS bucket,
+    bitShiftLeft(toUInt64(part), 40) + off + 1 AS place,
     parts AS
     (
         SELECT minute AS w, event_type, campaign, channel, class, currency, arm,
             toUInt16(part % {lanes:UInt32}) AS lane, toUInt8(bucket) AS b, count() AS c,
+            if((w, event_type, place) IN
+                (SELECT w, event_type, late FROM rollup_1m_lanes
+                WHERE late > 0 AND w >= {from_s:UInt32} AND w < {until_s:UInt32}),
+                place, 0) AS late,
             sum(amount_minor) AS amount, max(recorded_at) AS newest
         FROM facts FINAL
         WHERE event_time >= fromUnixTimestamp({from_s:UInt32})
@@ -36,20 +41,20 @@ CELLS: Final = """WITH
     ),
     counted AS
     (
-        SELECT w, event_type, campaign, channel, class, currency, arm, lane, 1 AS wanted,
+        SELECT w, event_type, campaign, channel, class, currency, arm, lane, late, 1 AS wanted,
             sum(c) AS n, sum(amount) AS amount_minor,
             sumForEach(arrayMap(at -> if(at = b, c, 0), range(32))) AS latency_hist,
             toUInt32(toUnixTimestamp(max(newest))) AS recorded_s, toUInt64(0) AS ver
-        FROM parts GROUP BY w, event_type, campaign, channel, class, currency, arm, lane
+        FROM parts GROUP BY w, event_type, campaign, channel, class, currency, arm, lane, late
         UNION ALL
-        SELECT w, event_type, campaign, channel, class, currency, arm, lane, 0 AS wanted,
+        SELECT w, event_type, campaign, channel, class, currency, arm, lane, late, 0 AS wanted,
             n, amount_minor, latency_hist, toUnixTimestamp(recorded_at) AS recorded_s, ver
         FROM rollup_1m_lanes FINAL
         WHERE w >= {from_s:UInt32} AND w < {until_s:UInt32}
     ),
     cells AS
     (
-        SELECT w, event_type, campaign, channel, class, currency, arm, lane,
+        SELECT w, event_type, campaign, channel, class, currency, arm, lane, late,
             sumIf(n, wanted = 1) AS facts_n, sumIf(n, wanted = 0) AS rollup_n,
             sumIf(amount_minor, wanted = 1) AS facts_amount,
             sumIf(amount_minor, wanted = 0) AS rollup_amount,
@@ -59,17 +64,19 @@ CELLS: Final = """WITH
             facts_n != rollup_n OR facts_amount != rollup_amount
                 OR arrayResize(facts_hist, 32) != arrayResize(rollup_hist, 32)
                 OR length(rollup_hist) > 32 AS differs
-        FROM counted GROUP BY w, event_type, campaign, channel, class, currency, arm, lane
+        FROM counted GROUP BY w, event_type, campaign, channel, class, currency, arm, lane, late
         HAVING newest_s >= {since_s:UInt32}
     )
 SELECT toUnixTimestamp(toStartOfHour(w)) AS hour_s, count(), countIf(differs), sum(rollup_n),
     groupArrayIf({differences_max:UInt32})(
         (toUnixTimestamp(w), toString(event_type), toString(campaign), toString(channel),
-            toString(class), toString(currency), toString(arm), lane, newest_s, version,
+            toString(class), toString(currency), toString(arm), lane, late, newest_s, version,
             facts_n, facts_amount, arrayResize(facts_hist, 32), rollup_n, rollup_amount),
         differs)
 FROM cells GROUP BY hour_s ORDER BY hour_s
 SETTINGS do_not_merge_across_partitions_select_final = 1"""
+"""What the facts say of each row, and what it says. An event that has a row of its own is in no
+other."""
 
 HOURS_AS_READ: Final = """SELECT hour_s, currency,
     sum(facts_n), sum(rollup_n), sum(facts_amount), sum(rollup_amount)

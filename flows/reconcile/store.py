@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from schemas.blocks import Rows
+
+OPEN_S: Final = 600
+"""A newer record may still be on its way to a row, also where a flow of its own writes that."""
 
 
 class Store(Protocol):
@@ -41,6 +44,11 @@ class Order(msgspec.Struct, frozen=True):
     closed_only: bool = False
     any_loss: bool = False
 
-    def is_closed(self, lane: int, minute_s: int) -> bool:
-        """Tell whether the lane's worker writes this cell no more."""
-        return minute_s < self.floors_s.get(lane, 0)
+    def is_closed(self, lane: int, minute_s: int, newest_s: int) -> bool:
+        """Tell whether the lane's worker writes this cell no more, nor what is counted beside it.
+
+        A late profile has its fact and its row at two moments: what was recorded a moment ago is
+        not judged by one of them.
+        """
+        is_settled = abs(self.now_s - newest_s) >= OPEN_S
+        return is_settled and minute_s < self.floors_s.get(lane, 0)

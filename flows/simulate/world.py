@@ -129,9 +129,9 @@ class World:
         known = [*self.residents, *self.departed]
         for number, person in enumerate(known):
             sent_ms = self.start_ms - HOUR_MS // 2 + number * HOUR_MS // 2 // len(known)
-            # A minute of its own for each, so that a lane's rollup has it whole.
-            old_ms = self.start_ms - self.lateness_ms - (number + 1) * _MINUTE_MS
-            at_ms = sent_ms if number % _OLD_PROFILE else old_ms
+            # All in one minute, so that a rollup that loses one of them is seen.
+            old_ms = (self.start_ms - self.lateness_ms - HOUR_MS) // _MINUTE_MS * _MINUTE_MS
+            at_ms = sent_ms if number % _OLD_PROFILE else old_ms + number
             event = Event(
                 label=label,
                 id=draw_id(rng, "evt-"),

@@ -7,7 +7,7 @@ purpose limitation, consent, duplicates. What comes out is complete: records and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -16,6 +16,7 @@ import numpy as np
 from flows.steps.accept import PROFILE_TOPIC, accepted_events, tell_refused, to_follow
 from flows.steps.close_cells import ClosedCells
 from flows.steps.count_fates import RUN, Ledger, Tally
+from flows.steps.count_late import late_of, late_rows
 from flows.steps.deduplicate import Memory
 from flows.steps.enrich import Profile, ProfileTable
 from flows.steps.judge import Judge
@@ -121,7 +122,7 @@ class LaneGate:
         self._look_up(events, [profiles.get(place) for place in places] if profiles else None)
         refused = [(place, _refused(block, place, refusals[place])) for place in sorted(refusals)]
         self.limit.count(raw, places, refused)
-        outputs = self._outputs(block, events, refused)
+        outputs = self._outputs(block, places, events, refused)
         # Last: a cell that this block still changed may be freed now, but not before.
         self._move_on(raw)
         if self._followed:
@@ -235,7 +236,11 @@ class LaneGate:
             self.rollup.drop_before(floor)
 
     def _outputs(
-        self, block: CheckedBlock, events: Accepted, refused: list[tuple[int, Refused]]
+        self,
+        block: CheckedBlock,
+        places: Sequence[int],
+        events: Accepted,
+        refused: list[tuple[int, Refused]],
     ) -> Outputs:
         raw = block.raw
         routed = self._publisher.routed(events, received_ms=raw.received_ms) if events else []
@@ -247,7 +252,7 @@ class LaneGate:
                 singles.append(record)
         rows: list[Rows] = []
         if events:
-            rows += [fact_rows(events), self._roll_up(events, raw.lane)]
+            rows += [fact_rows(events), *self._count(block, places, events)]
         if refused:
             rows.append(quarantine_rows([message for _, message in refused]))
         counts = Counter((message.refusal.door, message.refusal.code) for _, message in refused)
@@ -258,6 +263,24 @@ class LaneGate:
             rows += self.closed.rows(raw.lane)
         records = Records(None if isinstance(routed, list) else routed, singles)
         return Outputs(raw.lane, raw.topic, records, rows, dict(counts))
+
+    def _count(
+        self, block: CheckedBlock, places: Sequence[int], events: Accepted
+    ) -> Iterator[Rows]:
+        """Count these events, which are those of the places, in the lane's cells or apart."""
+        lane = block.raw.lane
+        if events.topic == PROFILE_TOPIC:
+            late = late_of(
+                events,
+                floor_minute=self._judge.floor_minute,
+                lateness_ms_max=self._rules.lateness_ms_max,
+            )
+            if late.any():
+                apart, in_time = np.array(places)[late], np.array(places)[~late]
+                yield late_rows(accepted_events(block, apart.tolist()), lane=lane)
+                events = accepted_events(block, in_time.tolist())
+        if events:
+            yield self._roll_up(events, lane)
 
     def _roll_up(self, events: Accepted, lane: int) -> Rows:
         tickets, rollup = events.tickets, self.rollup

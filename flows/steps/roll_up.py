@@ -171,6 +171,7 @@ class Rollup:
             "class": [dim.class_text for dim in dims],
             "currency": [dim.currency for dim in dims],
             "lane": np.full(len(codes), lane, np.uint16),
+            "late": np.zeros(len(codes), np.uint64),
             "n": self._count[rows],
             "amount_minor": self._amount[rows],
             "latency_hist": self._latency[rows],

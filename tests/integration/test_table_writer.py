@@ -204,6 +204,7 @@ def test_rows_of_many_months_go_in_one_insert(client: Client) -> None:
     values: dict[str, Any] = {
         "w": [n * month_ms // 60_000 * 60_000 for n in range(months)],
         "lane": [0] * months,
+        "late": [0] * months,
         "n": [1] * months,
         "amount_minor": [0] * months,
         "latency_hist": [[1] + [0] * 31] * months,

@@ -43,6 +43,7 @@ class FakeTables:
             "currency",
             "lane",
             "arm",
+            "late",
         ),
         "fates": ("topic", "part", "run", "door", "code", "source", "lane"),
         "rollup_floors": ("lane",),

@@ -38,19 +38,6 @@ def test_a_profile_is_never_too_late_and_the_latest_offset_wins() -> None:
     assert "T404" == bench.code_of(delivered(1, datapurpose="marketing"))
 
 
-def test_a_late_profile_lowers_no_cell_that_was_freed() -> None:
-    bench = Bench()
-    old = NOW_MS - 100 * HOUR_MS
-    first = bench.pass_(*(at_time(profile(n, subject=f"usr_{n:016d}"), old) for n in range(3)))
-    bench.pass_(profile(9))
-    bench.pass_(delivered(1))
-
-    [late] = rows_of(bench.pass_(at_time(profile(8), old)), "rollup_1m_lanes")
-
-    [row] = rows_of(first, "rollup_1m_lanes")
-    assert (3, 1) == (row["ver"], late["ver"])
-
-
 @pytest.mark.parametrize(
     ("classes", "purpose", "days"),
     [("GDPR,PII", "order_update", 90), ("PII", "ops_monitoring", 14), ("PCI", "payment", 7)],

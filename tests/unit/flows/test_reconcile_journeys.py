@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flows.journey.acts import NAMES, act_of
-from flows.reconcile.journeys import OPEN_S, Moving, facts_by_journey
+from flows.reconcile.journeys import Moving, facts_by_journey
+from flows.reconcile.store import OPEN_S
 
 OPENED = "ntf.engagement.opened.v1"
 NOW_S = 1_800_000_000
