@@ -1,62 +1,81 @@
-"""Online clusters of people's rhythms, for dashboards and for newcomers."""
+"""Online clusters of people's rhythms, for people who look at them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from river import cluster
+from river import cluster, preprocessing
 
-from flows.model.shapes import HOURS, Floats, smooth
+from flows.model.shapes import HOURS, Floats
 
-_SCALE: Final = 10.0
-CLUSTERERS: Final[dict[str, Callable[[int], Any]]] = {
-    "KMeans": lambda seed: cluster.KMeans(n_clusters=8, halflife=0.1, sigma=0.5, seed=seed),
-    "STREAMKMeans": lambda seed: cluster.STREAMKMeans(
-        chunk_size=100, n_clusters=8, halflife=0.1, sigma=0.5, seed=seed
-    ),
-    "CluStream": lambda seed: cluster.CluStream(
-        n_macro_clusters=8, max_micro_clusters=60, time_gap=100, seed=seed, halflife=0.1
-    ),
-    "DBSTREAM": lambda _seed: cluster.DBSTREAM(
-        clustering_threshold=1.5, fading_factor=0.001, cleanup_interval=50, minimum_weight=3
-    ),
-}
+CLUSTERS: Final = 6
+CHUNK: Final = 200
+"""Rhythms that are gathered before centroids move; there is no centroid before the first."""
+
+_HARMONICS: Final = 3
+_EVEN: Final = 2.0  # activities of an even day beside a person's own, since few tell little
+_SCALE: Final = 3.0  # people lie about one apart
+_ANGLE: Final = 2 * np.pi * np.outer(np.arange(HOURS), np.arange(1, _HARMONICS + 1)) / HOURS
+_WAVES: Final = np.concatenate([np.cos(_ANGLE), np.sin(_ANGLE)], axis=1)
 
 
-def rhythm(counts: Floats) -> dict[int, float]:
-    """Activity by hour as a point: smoothed roots of shares, less those of an even day.
+def rhythm(counts: Floats) -> Floats:
+    """Activity by hour as three harmonics of the day, so that near hours count as near.
 
-    Shapes: 24 counts in, 24 named numbers of about one out, however many the counts.
+    Shapes: (n, 24) to (n, 6); zero for nobody's activity and for an even day.
     """
-    spread = smooth(np.concatenate([counts, np.zeros(HOURS)]))[:HOURS] + 0.5
-    point = _SCALE * (np.sqrt(spread / spread.sum()) - np.sqrt(1.0 / HOURS))
-    return dict(enumerate(point.tolist()))
+    return np.asarray(_SCALE * counts @ _WAVES / (counts.sum(axis=1, keepdims=True) + _EVEN))
 
 
 class RhythmClusters:
     """Centroids of rhythms that move with the people.
 
-    State: River's KMeans, the best of River's with few activities a person
-    (docs/delivery-time.md); eight centroids of 24 numbers.
+    A person may be learned again when more activity is known. Newcomers are better served by the
+    delivery-time model's own answer (docs/delivery-time.md); these are for those who look.
+
+    State: River's STREAMKMeans on rhythms less their mean: `CLUSTERS` centroids of six numbers and
+    at most `CHUNK` rhythms.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
-        self._clusterer = CLUSTERERS["KMeans"](seed)
+        self._mean = preprocessing.StandardScaler(with_std=False)
+        # The small sigma starts centroids near the people's mean, so one that nobody came to yet
+        # shows that, not a rhythm of nobody.
+        self._clusterer = cluster.STREAMKMeans(
+            chunk_size=CHUNK, n_clusters=CLUSTERS, halflife=0.2, sigma=0.1, seed=seed
+        )
 
     def learn(self, counts: Floats) -> None:
         """Move centroids towards people's rhythms. Shapes: (n, 24) activity by local hour."""
-        for row in counts:
-            self._clusterer.learn_one(rhythm(row))
+        for row in rhythm(counts).tolist():
+            point = dict(enumerate(row))
+            self._mean.learn_one(point)
+            self._clusterer.learn_one(self._mean.transform_one(point))
 
     def nearest(self, counts: Floats) -> list[int]:
-        """The cluster of each person; needs only a few activities. Shapes: (n, 24) to n."""
-        return [int(self._clusterer.predict_one(rhythm(row))) for row in counts]
+        """The row of `centroids` of each person; needs only a few activities.
+
+        Shapes: (n, 24) to n.
+        Errors: ValueError before the first chunk is full.
+        """
+        centres = self._centres()
+        if not len(centres):
+            message = f"could not assign people: found no centroid; expected {CHUNK} rhythms before"
+            raise ValueError(message)
+        gap = rhythm(counts)[:, None] - centres[None]
+        return [int(number) for number in (gap**2).sum(axis=2).argmin(axis=1)]
 
     def centroids(self) -> Floats:
         """Share of activity by local hour of each cluster. Shapes: (clusters, 24)."""
-        centres = self._clusterer.centers
-        points = np.array([[centres[at][hour] for hour in range(HOURS)] for at in sorted(centres)])
-        root = np.maximum(points / _SCALE + np.sqrt(1.0 / HOURS), 0.0)
-        return np.asarray(root**2 / (root**2).sum(axis=1, keepdims=True))
+        day = np.maximum(1.0 + 2.0 / _SCALE * self._centres() @ _WAVES.T, 0.0)
+        return np.asarray(day / day.sum(axis=1, keepdims=True))
+
+    def _centres(self) -> Floats:
+        """Centroids as rhythms; none before the first chunk. Shapes: (clusters, 6)."""
+        axes = range(2 * _HARMONICS)
+        if self._clusterer.time_stamp < CHUNK:
+            return np.zeros((0, len(axes)))
+        centres = [[centre[axis] for axis in axes] for centre in self._clusterer.centers.values()]
+        mean = [self._mean.means[axis] for axis in axes]
+        return np.asarray(np.array(centres) + np.array(mean), dtype=np.float64)

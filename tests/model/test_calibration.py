@@ -1,4 +1,4 @@
-"""Calibration, its alarms, and clusters of rhythms."""
+"""Calibration and its alarms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from flows.model import DeliveryTimeModel
 from flows.model.calibration import Calibration
-from flows.model.clusters import RhythmClusters
 
 
 def test_no_alarm_while_predictions_come_true() -> None:
@@ -37,17 +36,3 @@ def test_fading_brings_a_person_back_towards_the_population() -> None:
     model.fade(0.25)
 
     assert (64.0, 16.0) == (before, model.posterior("usr_ada").sent)
-
-
-def test_clusters_part_mornings_from_evenings() -> None:
-    rng = np.random.default_rng(1)
-    hours = np.arange(24)
-    day = np.array([np.exp(-0.5 * ((hours - peak) / 1.5) ** 2) for peak in (8, 20)])
-    kind = rng.integers(0, 2, 300)
-    counts = np.array([rng.multinomial(40, day[one] / day[one].sum()) for one in kind], dtype=float)
-    clusters = RhythmClusters(seed=1)
-    clusters.learn(counts)
-    found = np.array(clusters.nearest(counts))
-
-    assert not set(found[kind == 0]) & set(found[kind == 1])
-    assert np.allclose(1.0, clusters.centroids().sum(axis=1))
