@@ -149,6 +149,7 @@ class KafkaContainer(ContainerService):
             **super()._environment(described),
             "KAFKA_ADVERTISED_LISTENERS": advertised,
             "KAFKA_LOG_RETENTION_CHECK_INTERVAL_MS": NO_RETENTION_MS,
+            "KAFKA_LOG_INITIAL_TASK_DELAY_MS": NO_RETENTION_MS,
         }
 
     def _answers(self) -> bool:

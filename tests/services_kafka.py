@@ -57,6 +57,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     "log.retention.check.interval.ms": NO_RETENTION_MS,
+    "log.initial.task.delay.ms": NO_RETENTION_MS,
     # Room for the 4 MB body that the gate must refuse: it has to arrive first.
     "message.max.bytes": "8388608",
     "replica.fetch.max.bytes": "8388608",
