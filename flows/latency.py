@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from flows.simulate.events import Message
 from flows.simulate.truth import Place, Truth
-from flows.steps.publish import ORIGIN_HEADER
+from schemas.blocks import ORIGIN_HEADER
 
 ROUTED: Final = ("ntf.routed.open.v1", "ntf.routed.restricted.v1", "ntf.routed.pci.v1")
 _BLOCK: Final = 2_000

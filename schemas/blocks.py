@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -116,8 +116,15 @@ class AcceptedBlock(msgspec.Struct, gc=False):
     refused: dict[tuple[str, str], int] = {}
 
 
+ORIGIN_HEADER: Final = "airside-origin"
+
+
 class Origin(NamedTuple):
-    """Where an output comes from: one input record, and which of its outputs this is."""
+    """Where an output comes from: one input record, and which of its outputs this is.
+
+    >>> Origin.of(b"ntf.requests.v1/3/17/1")
+    Origin(topic='ntf.requests.v1', partition=3, offset=17, ordinal=1)
+    """
 
     topic: str
     partition: int
@@ -127,6 +134,14 @@ class Origin(NamedTuple):
     def __str__(self) -> str:
         """The header form: `topic/partition/offset/ordinal`."""
         return f"{self.topic}/{self.partition}/{self.offset}/{self.ordinal}"
+
+    @classmethod
+    def of(cls, header: bytes | None) -> Self | None:
+        """What a header says; None where it is none of ours."""
+        topic, *numbers = (header or b"").decode("utf-8", "replace").rsplit("/", 3)
+        if len(numbers) != len(cls._fields) - 1 or not all(map(str.isdecimal, numbers)):
+            return None
+        return cls(topic, *map(int, numbers))
 
 
 class OutRecord(NamedTuple):

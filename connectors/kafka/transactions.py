@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -22,16 +23,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config
-from connectors.kafka.forgotten import find_open
+from connectors.kafka.forgotten import CONTROL_HEADER, Ending, Span, find_open, read_held
 from connectors.kafka.lane_state import Place
 from connectors.kafka.outlet import open_outlet
 from connectors.kafka.together import Together
+from connectors.kafka.transaction_errors import AbortedError, aborted, late, mixed, refused
 from connectors.lane_sink import LaneSink, lane_key
 from connectors.metrics import EPOCHS, PUBLISHED
 from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
-from schemas.blocks import OutRecord
-from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
+from schemas.blocks import Origin, OutRecord
+from schemas.errors import AirsideError, TransientError
 from schemas.records import count_topics, extent_of
 
 _log = structlog.get_logger(__name__)
@@ -48,13 +50,6 @@ _PASSING: Final = frozenset(
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     )
 )
-
-
-_AHEAD: Final = "; the clock of this machine is ahead of Kafka's by an hour or more: set it right"
-
-
-class _AbortedError(TransientError):
-    """The transaction cannot be committed any more, but another one can."""
 
 
 class TransactionalSink(LaneSink[Sequence[OutRecord]]):
@@ -93,7 +88,7 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         self.application = application
         self.sources = tuple(sources)
         self.outputs = tuple(outputs)
-        self._open: list[Place] | None = None
+        self._open: dict[Place, Span] | None = None
         self.timeout_s = timeout_s
         self.step_s_max = step_s_max
         self.shared = client_config(bootstrap_servers, extra or {})
@@ -111,14 +106,12 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
             "delivery.report.only.error": True,
         }
 
-    def left_open(self) -> list[Place]:
-        """Where a transaction was open before this process wrote anything; asked once."""
-        if self._open is None:
-            self._open = self._find_open() if self.outputs else []
+    def left_open(self) -> dict[Place, Span]:
+        """Where a transaction is open; where none was before this process wrote, none is."""
+        if self._open is None or self._open:
+            wait_s = self.step_s_max / 2
+            self._open = find_open(self.shared, self.outputs, wait_s_max=wait_s)
         return self._open
-
-    def _find_open(self) -> list[Place]:
-        return find_open(self.shared, self.outputs, wait_s_max=self.step_s_max / 2)
 
     def open_lane(self, lane: int) -> TransactionalPartition:
         """Fence whoever had this lane before, then read how far it got."""
@@ -147,7 +140,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         self._reach: dict[tuple[str, int], int] = {}
         self._taken: list[Sequence[OutRecord]] = []
         self._spoilt = False
-        self._left_open: Callable[[], list[Place]] | None = sink.left_open
+        self._sink: TransactionalSink | None = sink
         self.is_open = False
         self._together = together
         together.add(lane, self)
@@ -198,27 +191,61 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         ]
 
     def _end_forgotten(self) -> None:
-        """End what Kafka may have forgotten of this lane: a record there, and all is aborted.
+        """End what Kafka forgot to end of this lane, the way it was meant; once.
 
-        Others' transactions are not touched by it. Once, when all lanes of this process have
-        fenced whoever had them before; see `connectors.kafka.forgotten`.
+        A record there, and all is ended with it. Others' transactions are not touched.
+        See `connectors.kafka.forgotten`.
         """
-        if self._left_open is None:
+        if self._sink is None:
             return
-        ask, self._left_open = self._left_open, None
+        sink, self._sink = self._sink, None
         try:
-            places = ask()
+            spans = sink.left_open() if sink.outputs else {}
+            held = read_held(
+                sink.shared,
+                spans,
+                is_done=partial(self._is_committed, sink),
+                wait_s_max=sink.step_s_max / 2,
+            )
         except KafkaException as err:
             raise self._late("read", f"Kafka error {err.args[0].name()}") from None
-        if not places:
-            return
+        endings = {place: found.ending() for place, found in held.items()}
+        for place, ending in endings.items():
+            if ending is Ending.UNKNOWN:
+                raise mixed(place)
+        for ending in (Ending.COMMIT, Ending.ABORT):
+            places = [place for place, wanted in endings.items() if wanted is ending]
+            if places:
+                self._end(places, ending)
+
+    def _is_committed(self, sink: TransactionalSink, origin: Origin) -> bool | None:
+        """Whether an output of this lane was committed; None for what is another lane's."""
+        if origin.topic not in sink.sources or origin.partition % sink.lanes != self._lane:
+            return None
+        return origin.offset < self._mark.get((origin.topic, origin.partition), 0)
+
+    def _end(self, places: Sequence[Place], ending: Ending) -> None:
+        """End what is open in these partitions, by a transaction with one more record in each."""
+        failed: list[KafkaError] = []
         self._call("begin", lambda _: self._producer.begin_transaction())
         for topic, partition in places:
-            self._producer.produce(topic, key=b"", value=b"", partition=partition)
+            self._producer.produce(
+                topic,
+                value=b"",
+                headers=[(CONTROL_HEADER, ending.name.encode())],
+                partition=partition,
+                on_delivery=lambda error, _: failed.append(error) if error else None,
+            )
         if self._producer.flush(self._step_s_max):
             raise self._late("write", "no answer")
-        self._call("abort", self._producer.abort_transaction)
-        _log.warning("open_transactions_ended", lane=self._lane, partitions=len(places))
+        if failed:
+            raise self._refused("write", failed[0])
+        if ending is Ending.COMMIT:
+            self._call("commit", self._producer.commit_transaction)
+        else:
+            self._call("abort", self._producer.abort_transaction)
+        how = ending.name.lower()
+        _log.warning("open_transactions_ended", lane=self._lane, partitions=len(places), ending=how)
 
     def _begin(self) -> None:
         if not self.is_open:
@@ -285,7 +312,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
             crash_point("between_offsets_and_commit")
             # A commit waits for all deliveries first; one that failed makes it fail.
             self._call("commit", self._producer.commit_transaction)
-        except _AbortedError:
+        except AbortedError:
             if may_repeat:
                 return False
             raise
@@ -319,50 +346,20 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
             except KafkaException as err:
                 error = err.args[0]
                 if error.txn_requires_abort() and what == "commit":
-                    raise self._aborted(error) from None
-                if not error.retriable() and error.code() not in _PASSING:
+                    raise aborted(self._lane, error) from None
+                if not (error.retriable() or error.code() in _PASSING or _is_silence(what, error)):
                     raise self._refused(what, error) from None
                 if time.monotonic() > deadline_s:
                     raise self._late(what, f"Kafka error {error.name()}") from None
                 time.sleep(_POLL_S)
 
     def _refused(self, what: str, error: KafkaError) -> AirsideError:
-        if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
-            return ConfigError(
-                do=what,
-                kind="transaction of lane",
-                name=str(self._lane),
-                found=f"a broker that allows less than {self._timeout_s:g} s",
-                expected="its transaction.max.timeout.ms to be at least "
-                "AIRSIDE_KAFKA__TRANSACTION_S_MAX",
-                hint="raise the first, or lower the second and AIRSIDE_CLICKHOUSE__RETRY_S_MAX",
-            )
-        return PermanentError(
-            do=what,
-            kind="transaction of lane",
-            name=str(self._lane),
-            found=f"Kafka error {error.name()}",
-            hint="nothing is lost or doubled: the epoch is repeated at the next start; another "
-            "instance with the same AIRSIDE_NODE would cause this, too, and so would an epoch "
-            "longer than AIRSIDE_KAFKA__TRANSACTION_S_MAX",
-        )
-
-    def _aborted(self, error: KafkaError) -> _AbortedError:
-        return _AbortedError(
-            do="commit",
-            kind="transaction of lane",
-            name=str(self._lane),
-            found=f"Kafka error {error.name()}, again and again",
-            hint="nothing is lost or doubled: the epoch is repeated at the next start"
-            + (_AHEAD if error.code() == KafkaError.INVALID_TIMESTAMP else ""),
-        )
+        return refused(what, self._lane, error, timeout_s=self._timeout_s)
 
     def _late(self, what: str, found: str) -> TransientError:
-        return TransientError(
-            do=what,
-            kind="transaction of lane",
-            name=str(self._lane),
-            found=f"{found} for {self._step_s_max:g} s",
-            expected="an answer within AIRSIDE_KAFKA__DELIVERY_S_MAX",
-            hint="nothing is lost or doubled: the epoch is repeated at the next start",
-        )
+        return late(what, self._lane, found, step_s_max=self._step_s_max)
+
+
+def _is_silence(what: str, error: KafkaError) -> bool:
+    """Whether a read had no answer: a coordinator that is busy, or one that waits for an end."""
+    return what == "read" and error.code() == KafkaError._TIMED_OUT  # noqa: SLF001 - its name

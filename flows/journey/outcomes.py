@@ -11,8 +11,7 @@ from flows.journey.acts import NAMES, bits
 from flows.journey.book import Ended
 from flows.journey.story import CHANNELS, HOLDOUT, Told, moments_of
 from flows.journey.touches import DIRECT, FIRST, LAST, Result, Share, Touch
-from flows.steps.publish import ORIGIN_HEADER
-from schemas.blocks import AcceptedBlock, Origin, OutRecord, Rows
+from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, Origin, OutRecord, Rows
 from schemas.observed import OBSERVED, OUTCOMES_TOPIC
 from schemas.ticket import Header, format_time, hash64
 from schemas.topics_catalog import load_topics

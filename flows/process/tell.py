@@ -9,8 +9,7 @@ import orjson
 
 from flows.journey.story import CHANNELS, HOLDOUT, Story, moments_of
 from flows.process.watch import Exceptional
-from flows.steps.publish import ORIGIN_HEADER
-from schemas.blocks import AcceptedBlock, Origin, OutRecord, Rows
+from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, Origin, OutRecord, Rows
 from schemas.process_exception import DETECTED, EXCEPTIONS_TOPIC
 from schemas.ticket import Header, format_time, hash64
 from schemas.topics_catalog import load_topics

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from flows.steps.publish import ORIGIN_HEADER
-from schemas.blocks import AcceptedBlock, Origin, OutRecord
+from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, Origin, OutRecord
 from schemas.quality_found import FOUND, QUALITY_TOPIC
 from schemas.ticket import Header, format_time, hash64
 

@@ -11,7 +11,7 @@ import orjson
 
 from flows.steps.seal import Sealer, message_bytes
 from flows.steps.write_facts import Accepted, Refused
-from schemas.blocks import Origin, OutRecord, RawBlock
+from schemas.blocks import ORIGIN_HEADER, Origin, OutRecord, RawBlock
 from schemas.codes import Door
 from schemas.columns import encode_all, format_times
 from schemas.hops import Hop, append_hop, base36_all
@@ -29,7 +29,6 @@ from schemas.tickets import NO_TIME, Numbers, Tickets
 
 QUARANTINE_TOPIC: Final = "ntf.quarantine.v1"
 LATE_TOPIC: Final = "ntf.late.v1"
-ORIGIN_HEADER: Final = "airside-origin"
 ZONE_HEADER: Final = "ce_subjectzone"
 GATE_HEADERS: Final = frozenset((ORIGIN_HEADER, ZONE_HEADER))
 STAGE: Final = "ro"

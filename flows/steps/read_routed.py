@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from flows.steps.accept import PROFILE_TOPIC, accepted_block, to_follow
-from flows.steps.publish import ORIGIN_HEADER, ZONE_HEADER
-from schemas.blocks import AcceptedBlock, CheckedBlock, RawBlock
+from flows.steps.publish import ZONE_HEADER
+from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, CheckedBlock, RawBlock
 from schemas.events import DECODE_ERRORS, EVENT_TYPES
 from schemas.ticket import Ticket
 from schemas.ticket_reader import TicketReader

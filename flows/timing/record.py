@@ -10,9 +10,8 @@ import msgspec
 import numpy as np
 import orjson
 
-from flows.steps.publish import ORIGIN_HEADER
 from flows.timing.decide import Draw
-from schemas.blocks import AcceptedBlock, Origin, OutRecord
+from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, Origin, OutRecord
 from schemas.hops import Hop, append_hop
 from schemas.ticket import Header, Label, Ticket, encode_ticket, format_time, hash64, intern_label
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from connectors.kafka.forgotten import find_open
+from connectors.kafka.forgotten import CONTROL_HEADER, Held, find_open, read_held
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
 from connectors.native.level import Wish
-from schemas.blocks import Origin, OutRecord
+from schemas.blocks import ORIGIN_HEADER, Origin, OutRecord
 from schemas.errors import ConfigError, PermanentError, TransientError
 from schemas.records import Records, Stamped
+from schemas.ticket import Header
 from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic
 
@@ -27,12 +30,13 @@ FORGETS_IN = 4
 class Place:
     """An input and an output topic, and sinks between them as a worker would open them."""
 
-    def __init__(self, servers: str, prefix: str, level: Wish) -> None:
+    def __init__(self, servers: str, prefix: str, level: Wish, partitions: int = 1) -> None:
+        self.partitions = partitions
         self.servers = servers
         self.level = level
         self.application = f"{prefix}app"
         self.source = make_topic(self.servers, f"{prefix}in", partitions=2)
-        self.out = make_topic(self.servers, f"{prefix}out")
+        self.out = make_topic(self.servers, f"{prefix}out", partitions=partitions)
 
     def open(
         self, timeout_s: float = 60.0, step_s_max: float = 60.0, **extra: str
@@ -61,7 +65,10 @@ class Place:
             topics=[self.out],
             labels=[[LABEL]],
             numbers=np.zeros(half, np.int64),
-            columns=[("n", [b"%d" % n for n in every[:half]])],
+            columns=[
+                ("n", [b"%d" % n for n in every[:half]]),
+                (ORIGIN_HEADER, [self.origin(n, partition)[1] for n in every[:half]]),
+            ],
             rests=[],
             keys=[None] * half,
             values=[b"%d" % n for n in every[:half]],
@@ -71,12 +78,21 @@ class Place:
                 self.out,
                 None,
                 b"%d" % n,
-                [LABEL, ("n", b"%d" % n)],
+                [LABEL, ("n", b"%d" % n), self.origin(n, partition)],
                 Origin(self.source, partition, n),
             )
             for n in every[half:]
         ]
         return Records(stamped, singles)
+
+    def single(self, n: int) -> OutRecord:
+        """A record with a key, so that records go to all partitions."""
+        headers: list[Header] = [LABEL, ("n", b"%d" % n), self.origin(n)]
+        return OutRecord(self.out, b"k%d" % n, b"%d" % n, headers, Origin(self.source, 0, n))
+
+    def origin(self, n: int, partition: int = 0) -> tuple[str, bytes]:
+        """The header that says where a record comes from."""
+        return ORIGIN_HEADER, str(Origin(self.source, partition, n)).encode()
 
     def committed(self) -> list[int]:
         """All that a read_committed consumer sees now."""
@@ -88,15 +104,22 @@ class Place:
                 "enable.partition.eof": True,
             }
         )
-        consumer.assign([TopicPartition(self.out, 0, 0)])
+        consumer.assign([TopicPartition(self.out, part, 0) for part in range(self.partitions)])
         values: list[int] = []
+        left = self.partitions
         while True:
             message = consumer.poll(30.0)
             assert message is not None
             if message.error():
+                left -= 1
+                if left:
+                    continue
                 consumer.close()
                 return values
-            assert [LABEL, ("n", message.value())] == message.headers()
+            headers = [*(message.headers() or ())]
+            if headers == [(CONTROL_HEADER, b"COMMIT")]:
+                continue
+            assert [LABEL, ("n", message.value())] == headers[:2]
             values.append(int(message.value() or b""))
 
 
@@ -231,7 +254,7 @@ def test_a_transaction_that_kafka_forgot_to_abort_never_becomes_visible(
     again.snapshot()
 
     assert list(range(7)) == place.committed()
-    assert [] == find_open({"bootstrap.servers": place.servers}, [place.out])
+    assert {} == find_open({"bootstrap.servers": place.servers}, [place.out])
 
 
 def test_without_ending_it_the_next_commit_would_publish_it(
@@ -245,11 +268,114 @@ def test_without_ending_it_the_next_commit_would_publish_it(
             break
 
     again = place.open()
-    again._left_open = None
+    again._sink = None
     again.write_batch([place.records(range(7))])
     again.snapshot()
 
     assert [*range(5), *range(7)] == place.committed()
+
+
+@pytest.mark.parametrize(
+    ("done_below", "first_by", "held"),
+    [
+        pytest.param(0, "lane", Held(undone=5, leads=True), id="none of it was committed"),
+        pytest.param(5, "lane", Held(done=5, leads=True), id="all of it was committed"),
+        pytest.param(3, "lane", Held(done=3, undone=2, leads=True), id="two transactions"),
+        pytest.param(5, "another", Held(done=5), id="behind another lane's"),
+        pytest.param(0, "stranger", Held(undone=5), id="behind a record without an origin"),
+    ],
+)
+def test_what_a_lane_left_open_is_read_and_told_apart(
+    real_kafka: KafkaService, topic_prefix: str, done_below: int, first_by: str, held: Held
+) -> None:
+    place = Place(real_kafka.bootstrap_servers, topic_prefix, "pure")
+    config: dict[str, Any] = {"bootstrap.servers": place.servers}
+    others = Producer({**config, "transactional.id": f"{topic_prefix}others"})
+    ours = Producer({**config, "transactional.id": f"{topic_prefix}ours"})
+    for producer in (others, ours):
+        producer.init_transactions(30.0)
+        producer.begin_transaction()
+    if first_by != "lane":
+        header = place.origin(0, partition=1) if first_by == "another" else LABEL
+        others.produce(place.out, value=b"-1", headers=[header])
+        others.flush(30.0)
+    for n in range(5):
+        ours.produce(place.out, value=b"%d" % n, headers=[place.origin(n)])
+    ours.flush(30.0)
+
+    found = read_held(
+        config,
+        find_open(config, [place.out]),
+        is_done=lambda origin: origin.offset < done_below if origin.partition == 0 else None,
+    )
+
+    assert {(place.out, 0): held} == found
+    ours.abort_transaction(30.0)
+    others.abort_transaction(30.0)
+
+
+MANY = 200
+"""Partitions, so that a broker that is killed while it ends a transaction has not ended all."""
+
+
+class Telling:
+    """A producer that says when it begins to commit."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self.commits = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def commit_transaction(self, timeout: float) -> None:
+        self.commits.set()
+        self._producer.commit_transaction(timeout)
+
+
+def commit_into_a_killed_broker(kafka: Breakable, place: Place, delay_s: float) -> bool:
+    """Whether an epoch ended well, and some of it stayed open."""
+    part = place.open(timeout_s=600.0)
+    part.write_batch([[place.single(n) for n in range(10 * MANY)]])
+    part._producer.flush(30.0)
+    telling = Telling(part._producer)
+    part._producer = telling  # type: ignore[assignment] # stands for it
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(part.snapshot)
+        assert telling.commits.wait(30.0)
+        time.sleep(delay_s)
+        kafka.kill()
+        kafka.start()
+        try:
+            ending.result(120.0)
+        except (TransientError, PermanentError):
+            return False
+    # The process goes on, and writes to one partition; so the group's offsets are ended, too.
+    part._producer = telling._producer
+    part.write_batch([[place.single(10 * MANY)]])
+    part.snapshot()
+    part.close()
+    return bool(find_open({"bootstrap.servers": place.servers}, [place.out]))
+
+
+@pytest.mark.long
+def test_a_transaction_that_kafka_forgot_to_commit_is_not_lost(
+    breakable_kafka: Breakable, topic_prefix: str
+) -> None:
+    """The next start ends it as it was meant; an abort there would take what nobody repeats."""
+    for number, delay_ms in enumerate((15, 12, 18, 20, 10, 15, 17, 13, 14, 16)):
+        place = Place(breakable_kafka.bootstrap_servers, f"{topic_prefix}{number}", "pure", MANY)
+        if commit_into_a_killed_broker(breakable_kafka, place, delay_ms / 1_000):
+            break
+    else:
+        pytest.fail("Kafka forgot none of ten commits: look whether it has learned to end them")
+
+    again = place.open()
+    again.write_batch([[place.single(10 * MANY + 1)]])
+    again.snapshot()
+
+    assert {} == find_open({"bootstrap.servers": place.servers}, [place.out])
+    assert list(range(10 * MANY + 2)) == sorted(place.committed())
 
 
 def test_a_broker_that_allows_shorter_transactions_only_says_so(place: Place) -> None:
