@@ -10,6 +10,7 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from connectors.kafka.client import client_config, read_metadata
+from connectors.kafka.forgotten import CONTROL_HEADER
 from flows.simulate.truth import Place, checksum
 from schemas.errors import PermanentError
 from schemas.ticket import Header
@@ -136,7 +137,10 @@ def _read(message: Message) -> Copy | None:
     error = message.error()
     topic = message.topic() or ""
     if error is None:
-        return copy_of(topic, message.key(), message.value(), headers_in(message))
+        headers = headers_in(message)
+        if any(name == CONTROL_HEADER for name, _ in headers):
+            return None  # it ends a transaction, and says nothing
+        return copy_of(topic, message.key(), message.value(), headers)
     if error.fatal() or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
         raise PermanentError(
             do="read", kind="topic", name=topic, found=f"Kafka error {error.name()}"

@@ -112,7 +112,9 @@ def _take_one(
 ) -> None:
     error = message.error()
     if error is None:
-        take(message)
+        # docs/guarantees.md: what only ends a transaction is to be left out.
+        if all(name != "airside-control" for name, _ in headers_in(message)):
+            take(message)
     elif error.code() == KafkaError._PARTITION_EOF:
         waiting.discard((message.topic() or "", message.partition() or 0))
     elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
