@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -13,14 +13,12 @@ from bytewax.inputs import StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
 from connectors.crash import crash_point
-from connectors.kafka.client import Outage, read_metadata
+from connectors.kafka.client import Outage
 from connectors.kafka.ends import read_end
 from connectors.kafka.intake import Failure, Fetched, Messages, open_intake
 from connectors.kafka.lane_state import (
     Place,
-    check_partitions,
     dump_state,
-    missing_topic,
     offset_gone,
     read_state,
     unreadable_partition,
@@ -29,6 +27,7 @@ from connectors.kafka.order import OrderLog
 from connectors.kafka.reach import Reach
 from connectors.kafka.resumption import Resumption
 from connectors.kafka.scout import Scout
+from connectors.kafka.shares import Shares
 from connectors.lane_sink import lane_key
 from connectors.metrics import LAG, STALL
 from connectors.tell import tells
@@ -66,7 +65,8 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._ended_epoch = False
         self._saved_s = 0.0
         self._loading = bool(source.tables)
-        self._places = self._places_of(self._count_partitions())
+        self._shares = Shares(source, lane)
+        self._places = self._shares.places(self._shares.count(self._consumer))
         self._order: OrderLog | None = None
         if source.order_folder is not None:
             self._order = OrderLog(
@@ -107,34 +107,6 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
 
     def _tables(self) -> list[Place]:
         return [place for place in self._places if place[0] in self._source.tables]
-
-    def _count_partitions(self) -> dict[str, int]:
-        source = self._source
-        metadata = read_metadata(
-            self._consumer, bootstrap_servers=source.bootstrap_servers, tries=source.connect_tries
-        )
-        found = {
-            topic: len(metadata.topics[topic].partitions)
-            for topic in (*source.tables, *source.streams)
-            if topic in metadata.topics and metadata.topics[topic].error is None
-        }
-        for topic in (*source.tables, *source.streams):
-            if topic not in found:
-                raise missing_topic(topic, source.bootstrap_servers)
-        self._check_shares(found)
-        return found
-
-    def _check_shares(self, counts: Mapping[str, int]) -> None:
-        shared = self._source.shared
-        check_partitions({t: n for t, n in counts.items() if t not in shared}, self._source.lanes)
-
-    def _places_of(self, counts: Mapping[str, int]) -> list[Place]:
-        lane, lanes, shared = self._lane, self._source.lanes, self._source.shared
-        return [
-            (topic, number)
-            for topic, count in counts.items()
-            for number in (range(count) if topic in shared else range(lane, count, lanes))
-        ]
 
     def _assign(self, places: Iterable[Place], *, from_beginning: bool = False) -> None:
         first = {} if from_beginning else self._reach.offsets
@@ -321,11 +293,10 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         counts = self._scout.take()
         if counts is None:
             return
-        topics = (*self._source.tables, *self._source.streams)
-        known = {topic: counts.get(topic, 0) for topic in topics}
-        if not self._scout.settled(partial(self._check_shares, known)):
+        known = self._shares.known(counts)
+        if not self._scout.settled(partial(self._shares.check, known)):
             return
-        new = [place for place in self._places_of(known) if place not in self._places]
+        new = [place for place in self._shares.places(known) if place not in self._places]
         if new and not self._loading:
             _log.info("partitions_adopted", lane=self._lane, partitions=len(new))
             self._places += new
