@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage
 from connectors.kafka.ends import read_end
+from connectors.kafka.epoch import LaneEpoch
 from connectors.kafka.intake import Failure, Fetched, Messages, open_intake
 from connectors.kafka.lane_state import (
     Place,
@@ -29,7 +30,7 @@ from connectors.kafka.resumption import Resumption
 from connectors.kafka.scout import Scout
 from connectors.kafka.shares import Shares
 from connectors.lane_sink import lane_key
-from connectors.metrics import LAG, STALL
+from connectors.metrics import LAG
 from connectors.tell import tells
 from schemas.blocks import RawBlock, runs_of
 
@@ -62,8 +63,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._assigned: set[Place] = set()
         self._looked_s = 0.0
         self._rests = False
-        self._ended_epoch = False
-        self._saved_s = 0.0
+        self._epoch = LaneEpoch(source.bound, lane)
         self._loading = bool(source.tables)
         self._shares = Shares(source, lane)
         self._places = self._shares.places(self._shares.count(self._consumer))
@@ -147,36 +147,67 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
 
         Errors: StopIteration when told to stop; PermanentError when retention overtook us.
         """
-        source = self._source
-        if self._ended_epoch:
-            # The engine asks for more only once the epoch before is durable everywhere.
-            self._ended_epoch = False
-            STALL.labels(str(self._lane)).observe(source.clock.steady_s() - self._saved_s)
-            if self._order:
-                self._order.begin(self._reach.offsets)
-            source.on_durable()
-        if source.stop():
+        self._begin_epoch(self._source.clock.steady_s())
+        if self._source.stop():
             crash_point("draining")
             raise StopIteration
-        fetched = self._intake.read(source.block_messages_max)
+        room = self._room()
+        blocks = self._read(room) if room else self._wait()
+        now_s = self._source.clock.steady_s()
+        if now_s - self._looked_s >= _LOOK_EVERY_S:
+            self._looked_s = now_s
+            self._look_around(now_s)
+        return [(lane_key(self._lane), block) for block in blocks]
+
+    def _begin_epoch(self, now_s: float) -> None:
+        """Go on, if the epoch before is durable: the engine asks for more only then."""
+        waited_s = self._epoch.begin(now_s)
+        if waited_s is None:
+            return
+        # What was not looked for is neither known to be quiet nor missing.
+        self._reach.wait(waited_s)
+        if self._resumption is not None:
+            self._resumption.look_again(now_s)
+        if self._order:
+            self._order.begin(self._reach.offsets)
+        self._source.on_durable()
+
+    def _room(self) -> int:
+        """How many messages may be taken up now; 0 once the epoch has all that it may have."""
+        limit = self._source.block_messages_max
+        if self._resumption is not None and self._resumption.loads_tables:
+            # Of what was in a table before, nothing is held until the epoch ends.
+            return limit
+        return min(limit, self._epoch.bound.left)
+
+    def _wait(self) -> list[RawBlock]:
+        """Read nothing: the engine ends the epoch by its time, and what we leave stays in Kafka."""
+        now_s = self._source.clock.steady_s()
+        self._epoch.wait(now_s)
+        # That nothing comes does not mean now that tables have been read up.
+        self._moved_s = now_s
+        self._rests = True
+        return []
+
+    def _read(self, room: int) -> list[RawBlock]:
+        """What is there, up to so many messages."""
+        source = self._source
+        fetched = self._intake.read(room)
         if len(fetched) or fetched.failures:
             crash_point("loading" if self._loading else "after_read")
         now_s = source.clock.steady_s()
         if self._resumption is not None:
             blocks = self._give_again(self._resumption, fetched.messages(), now_s)
         else:
-            blocks = self._give_new(fetched, now_s)
+            blocks = self._give_new(fetched, room, now_s)
         for failure in fetched.failures:
             # After the messages: an end that was reported behind some of them is still one.
             self._note(failure, now_s)
         # After little, a moment for more: a block of few messages costs nearly as much as of many.
         given_again = bool(blocks) and not len(fetched)
         more = fetched.failures or self._backlog or given_again
-        self._rests = len(fetched) < _FEW and not more
-        if now_s - self._looked_s >= _LOOK_EVERY_S:
-            self._looked_s = now_s
-            self._look_around(now_s)
-        return [(lane_key(self._lane), block) for block in blocks]
+        self._rests = len(fetched) < min(_FEW, room) and not more
+        return blocks
 
     def _give_again(
         self, resumption: Resumption, messages: list[Any], now_s: float
@@ -186,7 +217,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         blocks = resumption.take(messages, received_ms=received_ms, now_s=now_s)
         repeated = resumption.repeat(now_s)
         if repeated is not None:
-            self._reach.note_block(repeated, now_s)
+            self._note_given(repeated, now_s)
             blocks.append(repeated)
         if resumption.is_done:
             self._resumption = None
@@ -198,13 +229,12 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._start_tables()
         return blocks
 
-    def _give_new(self, fetched: Fetched, now_s: float) -> list[RawBlock]:
+    def _give_new(self, fetched: Fetched, limit: int, now_s: float) -> list[RawBlock]:
         """What was read, after what was held back; streams wait for the tables."""
         if self._backlog:
             waits = self._source.streams if self._loading else ()
             messages = self._backlog + fetched.messages()
             ready = [message for message in messages if message.topic() not in waits]
-            limit = self._source.block_messages_max
             self._backlog = [message for message in messages if message.topic() in waits]
             self._backlog += ready[limit:]
             fetched = Messages(ready[:limit], fetched.failures)
@@ -214,8 +244,12 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         for block in blocks:
             if self._order:
                 self._order.note(block)
-            self._reach.note_block(block, now_s)
+            self._note_given(block, now_s)
         return blocks
+
+    def _note_given(self, block: RawBlock, now_s: float) -> None:
+        self._epoch.bound.take(len(block.offsets))
+        self._reach.note_block(block, now_s)
 
     def _note(self, failure: Failure, now_s: float) -> None:
         place, offset, error = failure
@@ -316,8 +350,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     @tells("read_lanes")
     def snapshot(self) -> dict[str, Any]:
         """The next offsets; tables are read from their beginning again, up to theirs."""
-        self._ended_epoch = True
-        self._saved_s = self._source.clock.steady_s()
+        self._epoch.end(self._source.clock.steady_s())
         if self._order:
             self._order.sync()
         return dump_state(self._reach.offsets)
