@@ -192,7 +192,9 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def _read(self, room: int) -> list[RawBlock]:
         """What is there, up to so many messages."""
         source = self._source
-        fetched = self._intake.read(room)
+        # What is held is given first; else it would be carried along for as long as there is more.
+        wanted = room if self._loading else room - len(self._backlog)
+        fetched = self._intake.read(wanted) if wanted > 0 else Messages([], [])
         if len(fetched) or fetched.failures:
             crash_point("loading" if self._loading else "after_read")
         now_s = source.clock.steady_s()

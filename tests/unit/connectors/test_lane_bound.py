@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -179,4 +180,23 @@ def test_a_full_lane_stops_when_it_is_told_to(broker: Broker) -> None:
     with pytest.raises(StopIteration):
         part.next_batch()
     assert {(STREAM, 0): 20} == part.snapshot()["next"]
+    part.close()
+
+
+def test_what_was_held_through_a_resumption_is_given_before_more_is_read(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """Else a lane with a backlog would carry it along, one object each, until it is read up."""
+    broker.add(STREAM, 0, 5)
+    first = open_lane(Clock(), order_folder=tmp_path)
+    assert [*range(5)] == offsets(first)
+    first.close()
+    broker.add(STREAM, 0, 60)
+    part = open_lane(Clock(), order_folder=tmp_path, block_messages_max=20)
+    assert [*range(5)] == offsets(part)
+    assert 15 == len(part._backlog)
+
+    assert [*range(5, 25)] == offsets(part)
+    assert [] == part._backlog
+    assert [*range(25, 45)] == offsets(part)
     part.close()
