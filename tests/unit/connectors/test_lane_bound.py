@@ -54,7 +54,10 @@ class Broker:
         self.reads.append(messages_max)
         messages: list[Any] = []
         failures = []
-        while self.waiting and len(messages) < messages_max:
+        while self.waiting:
+            # An end comes beside the last message before it.
+            if len(messages) == messages_max and isinstance(self.waiting[0], Copy):
+                break
             found = self.waiting.popleft()
             if isinstance(found, Failure):
                 failures.append(found)
@@ -199,4 +202,26 @@ def test_what_was_held_through_a_resumption_is_given_before_more_is_read(
     assert [*range(5, 25)] == offsets(part)
     assert [] == part._backlog
     assert [*range(25, 45)] == offsets(part)
+    part.close()
+
+
+def test_what_was_not_looked_for_is_not_missing(broker: Broker, tmp_path: Path) -> None:
+    """A broker that just started may tell an end short; the lane gives it time, but looks."""
+    broker.add(STREAM, 0, 25)
+    first = open_lane(Clock(), order_folder=tmp_path, block_messages_max=20)
+    assert 20 == len(offsets(first))
+    assert 5 == len(offsets(first))
+    first.close()
+    clock = Clock()
+    broker.add(STREAM, 0, 20)
+    broker.add_end(STREAM, 20)
+    part = open_lane(clock, order_folder=tmp_path, block_messages_max=21, epoch_messages_max=20)
+    assert 20 == len(offsets(part))
+    assert [] == offsets(part)
+    clock.at_s += 60.0
+
+    part.snapshot()
+    assert [] == offsets(part)
+    broker.add(STREAM, 20, 5)
+    assert [*range(20, 25)] == offsets(part)
     part.close()
