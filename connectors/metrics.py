@@ -69,6 +69,12 @@ STALL: Final = Histogram(
     "length: longer epochs, fewer lanes a cell, or a faster ClickHouse.",
     ["lane"],
 )
+FULL: Final = Counter(
+    "airside_epoch_full_seconds",
+    "Seconds in which a lane read nothing since its epoch had EPOCH_MESSAGES_MAX messages. Rising"
+    " with lag: shorter epochs, or more messages an epoch if memory allows.",
+    ["lane"],
+)
 EPOCHS: Final = Counter(
     "airside_epochs",
     "Epochs whose outputs a lane's sink confirmed. Standing still: nothing becomes durable.",

@@ -93,6 +93,7 @@ def make_source(
         order_folder=Home(settings.data, flow_id).stores / "order",
         on_durable=process.beat,
         block_messages_max=settings.block_messages_max,
+        epoch_messages_max=settings.epoch_messages_max,
         queue_kbytes_max=kafka.queue_kbytes_max,
         quiet_s=settings.time.quiet_s,
         ahead_s_max=settings.time.ahead_s_max,

@@ -252,6 +252,9 @@ class Settings(BaseSettings):
     # seconds that a cell waits at the most before its next start; the first wait is half a second.
     block_messages_max: int = Field(5_000, ge=1, le=100_000)
     # messages that all lanes of a process take up at once; a lane has its share, or 500.
+    epoch_messages_max: int = Field(250_000, ge=1_000, le=100_000_000)
+    # messages that all lanes of a process take up in one epoch: bounds memory in a backlog. What
+    # is left of the epoch is waited for, so fewer need a shorter one.
     body_bytes_max: int = Field(1_048_576, ge=1, le=4_194_304)
     # bytes of a body; a larger one is refused. With its headers it must fit the output topics.
     metrics_port: int = Field(0, ge=0, le=65_535)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -13,14 +13,13 @@ from bytewax.inputs import StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
 from connectors.crash import crash_point
-from connectors.kafka.client import Outage, read_metadata
+from connectors.kafka.client import Outage
 from connectors.kafka.ends import read_end
+from connectors.kafka.epoch import LaneEpoch
 from connectors.kafka.intake import Failure, Fetched, Messages, open_intake
 from connectors.kafka.lane_state import (
     Place,
-    check_partitions,
     dump_state,
-    missing_topic,
     offset_gone,
     read_state,
     unreadable_partition,
@@ -29,8 +28,9 @@ from connectors.kafka.order import OrderLog
 from connectors.kafka.reach import Reach
 from connectors.kafka.resumption import Resumption
 from connectors.kafka.scout import Scout
+from connectors.kafka.shares import Shares
 from connectors.lane_sink import lane_key
-from connectors.metrics import LAG, STALL
+from connectors.metrics import LAG
 from connectors.tell import tells
 from schemas.blocks import RawBlock, runs_of
 
@@ -63,10 +63,10 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._assigned: set[Place] = set()
         self._looked_s = 0.0
         self._rests = False
-        self._ended_epoch = False
-        self._saved_s = 0.0
+        self._epoch = LaneEpoch(source.bound, lane)
         self._loading = bool(source.tables)
-        self._places = self._places_of(self._count_partitions())
+        self._shares = Shares(source, lane)
+        self._places = self._shares.places(self._shares.count(self._consumer))
         self._order: OrderLog | None = None
         if source.order_folder is not None:
             self._order = OrderLog(
@@ -108,34 +108,6 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def _tables(self) -> list[Place]:
         return [place for place in self._places if place[0] in self._source.tables]
 
-    def _count_partitions(self) -> dict[str, int]:
-        source = self._source
-        metadata = read_metadata(
-            self._consumer, bootstrap_servers=source.bootstrap_servers, tries=source.connect_tries
-        )
-        found = {
-            topic: len(metadata.topics[topic].partitions)
-            for topic in (*source.tables, *source.streams)
-            if topic in metadata.topics and metadata.topics[topic].error is None
-        }
-        for topic in (*source.tables, *source.streams):
-            if topic not in found:
-                raise missing_topic(topic, source.bootstrap_servers)
-        self._check_shares(found)
-        return found
-
-    def _check_shares(self, counts: Mapping[str, int]) -> None:
-        shared = self._source.shared
-        check_partitions({t: n for t, n in counts.items() if t not in shared}, self._source.lanes)
-
-    def _places_of(self, counts: Mapping[str, int]) -> list[Place]:
-        lane, lanes, shared = self._lane, self._source.lanes, self._source.shared
-        return [
-            (topic, number)
-            for topic, count in counts.items()
-            for number in (range(count) if topic in shared else range(lane, count, lanes))
-        ]
-
     def _assign(self, places: Iterable[Place], *, from_beginning: bool = False) -> None:
         first = {} if from_beginning else self._reach.offsets
         parts = [
@@ -175,36 +147,69 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
 
         Errors: StopIteration when told to stop; PermanentError when retention overtook us.
         """
-        source = self._source
-        if self._ended_epoch:
-            # The engine asks for more only once the epoch before is durable everywhere.
-            self._ended_epoch = False
-            STALL.labels(str(self._lane)).observe(source.clock.steady_s() - self._saved_s)
-            if self._order:
-                self._order.begin(self._reach.offsets)
-            source.on_durable()
-        if source.stop():
+        self._begin_epoch(self._source.clock.steady_s())
+        if self._source.stop():
             crash_point("draining")
             raise StopIteration
-        fetched = self._intake.read(source.block_messages_max)
+        room = self._room()
+        blocks = self._read(room) if room else self._wait()
+        now_s = self._source.clock.steady_s()
+        if now_s - self._looked_s >= _LOOK_EVERY_S:
+            self._looked_s = now_s
+            self._look_around(now_s)
+        return [(lane_key(self._lane), block) for block in blocks]
+
+    def _begin_epoch(self, now_s: float) -> None:
+        """Go on, if the epoch before is durable: the engine asks for more only then."""
+        waited_s = self._epoch.begin(now_s)
+        if waited_s is None:
+            return
+        # What was not looked for is neither known to be quiet nor missing.
+        self._reach.wait(waited_s)
+        if self._resumption is not None:
+            self._resumption.look_again(now_s)
+        if self._order:
+            self._order.begin(self._reach.offsets)
+        self._source.on_durable()
+
+    def _room(self) -> int:
+        """How many messages may be taken up now; 0 once the epoch has all that it may have."""
+        limit = self._source.block_messages_max
+        if self._resumption is not None and self._resumption.loads_tables:
+            # Of what was in a table before, nothing is held until the epoch ends.
+            return limit
+        return min(limit, self._epoch.bound.left)
+
+    def _wait(self) -> list[RawBlock]:
+        """Read nothing: the engine ends the epoch by its time, and what we leave stays in Kafka."""
+        now_s = self._source.clock.steady_s()
+        self._epoch.wait(now_s)
+        # That nothing comes does not mean now that tables have been read up.
+        self._moved_s = now_s
+        self._rests = True
+        return []
+
+    def _read(self, room: int) -> list[RawBlock]:
+        """What is there, up to so many messages."""
+        source = self._source
+        # What is held is given first; else it would be carried along for as long as there is more.
+        wanted = room if self._loading else room - len(self._backlog)
+        fetched = self._intake.read(wanted) if wanted > 0 else Messages([], [])
         if len(fetched) or fetched.failures:
             crash_point("loading" if self._loading else "after_read")
         now_s = source.clock.steady_s()
         if self._resumption is not None:
             blocks = self._give_again(self._resumption, fetched.messages(), now_s)
         else:
-            blocks = self._give_new(fetched, now_s)
+            blocks = self._give_new(fetched, room, now_s)
         for failure in fetched.failures:
             # After the messages: an end that was reported behind some of them is still one.
             self._note(failure, now_s)
         # After little, a moment for more: a block of few messages costs nearly as much as of many.
         given_again = bool(blocks) and not len(fetched)
         more = fetched.failures or self._backlog or given_again
-        self._rests = len(fetched) < _FEW and not more
-        if now_s - self._looked_s >= _LOOK_EVERY_S:
-            self._looked_s = now_s
-            self._look_around(now_s)
-        return [(lane_key(self._lane), block) for block in blocks]
+        self._rests = len(fetched) < min(_FEW, room) and not more
+        return blocks
 
     def _give_again(
         self, resumption: Resumption, messages: list[Any], now_s: float
@@ -214,7 +219,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         blocks = resumption.take(messages, received_ms=received_ms, now_s=now_s)
         repeated = resumption.repeat(now_s)
         if repeated is not None:
-            self._reach.note_block(repeated, now_s)
+            self._note_given(repeated, now_s)
             blocks.append(repeated)
         if resumption.is_done:
             self._resumption = None
@@ -226,13 +231,12 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._start_tables()
         return blocks
 
-    def _give_new(self, fetched: Fetched, now_s: float) -> list[RawBlock]:
+    def _give_new(self, fetched: Fetched, limit: int, now_s: float) -> list[RawBlock]:
         """What was read, after what was held back; streams wait for the tables."""
         if self._backlog:
             waits = self._source.streams if self._loading else ()
             messages = self._backlog + fetched.messages()
             ready = [message for message in messages if message.topic() not in waits]
-            limit = self._source.block_messages_max
             self._backlog = [message for message in messages if message.topic() in waits]
             self._backlog += ready[limit:]
             fetched = Messages(ready[:limit], fetched.failures)
@@ -242,8 +246,12 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         for block in blocks:
             if self._order:
                 self._order.note(block)
-            self._reach.note_block(block, now_s)
+            self._note_given(block, now_s)
         return blocks
+
+    def _note_given(self, block: RawBlock, now_s: float) -> None:
+        self._epoch.bound.take(len(block.offsets))
+        self._reach.note_block(block, now_s)
 
     def _note(self, failure: Failure, now_s: float) -> None:
         place, offset, error = failure
@@ -321,11 +329,10 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         counts = self._scout.take()
         if counts is None:
             return
-        topics = (*self._source.tables, *self._source.streams)
-        known = {topic: counts.get(topic, 0) for topic in topics}
-        if not self._scout.settled(partial(self._check_shares, known)):
+        known = self._shares.known(counts)
+        if not self._scout.settled(partial(self._shares.check, known)):
             return
-        new = [place for place in self._places_of(known) if place not in self._places]
+        new = [place for place in self._shares.places(known) if place not in self._places]
         if new and not self._loading:
             _log.info("partitions_adopted", lane=self._lane, partitions=len(new))
             self._places += new
@@ -345,8 +352,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     @tells("read_lanes")
     def snapshot(self) -> dict[str, Any]:
         """The next offsets; tables are read from their beginning again, up to theirs."""
-        self._ended_epoch = True
-        self._saved_s = self._source.clock.steady_s()
+        self._epoch.end(self._source.clock.steady_s())
         if self._order:
             self._order.sync()
         return dump_state(self._reach.offsets)

@@ -14,6 +14,7 @@ from bytewax.inputs import FixedPartitionedSource
 
 from connectors.clock import Clock
 from connectors.kafka.client import client_config
+from connectors.kafka.epoch import EpochBound
 from connectors.kafka.lane import LanePartition
 from connectors.lane_sink import lane_key
 from connectors.native.level import Wish, choose_level
@@ -35,7 +36,9 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     says so: the lane stops reading and the epoch is closed.
     Units: `block_messages_max` bounds what all lanes here take up at once, where that leaves each
     at least `BLOCK_MIN`: all give a block before the first of them is done, and a message in hand
-    is several kilobytes.
+    is several kilobytes. `epoch_messages_max` bounds what they take up in one epoch, together, and
+    is at least one for each; a lane takes up no more than an equal part of that at once, so that
+    none takes all before the others were asked.
     `level` is who reads: Python alone, or the native library; what is given is the same.
     Delivery: each offset once from the resumed offset on. With `order_folder`, what was given
     after that offset before a crash is given again in the same blocks, and tables are until then
@@ -58,6 +61,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         order_folder: Path | None = None,
         on_durable: Callable[[], None] = lambda: None,
         block_messages_max: int = 5_000,
+        epoch_messages_max: int = 250_000,
         queue_kbytes_max: int = 16_384,
         quiet_s: float = 5.0,
         ahead_s_max: float = 300.0,
@@ -76,8 +80,12 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         self.stop = stop
         self.order_folder = order_folder
         self.on_durable = on_durable
-        share = max(block_messages_max // max(len(self.own), 1), BLOCK_MIN)
-        self.block_messages_max = min(block_messages_max, share)
+        count = max(len(self.own), 1)
+        share = max(block_messages_max // count, BLOCK_MIN)
+        self.block_messages_max = min(
+            block_messages_max, share, max(epoch_messages_max // count, 1)
+        )
+        self.bound = EpochBound(max(epoch_messages_max, count))
         self.quiet_s = quiet_s
         self.ahead_ms_max = int(ahead_s_max * 1_000)
         self.discover_s = discover_s

@@ -54,6 +54,11 @@ class Reach:
             place for place, since_s in self._caught_up.items() if now_s - since_s >= longest_s
         )
 
+    def wait(self, seconds: float) -> None:
+        """Take time in which nobody looked from the time in which partitions had nothing."""
+        for place in self._caught_up:
+            self._caught_up[place] += seconds
+
     def is_unread(self, places: Collection[Place], quiet: Collection[Place]) -> bool:
         """Whether some of these partitions were neither read yet nor are quiet."""
         return any(place not in self._newest and place not in quiet for place in places)

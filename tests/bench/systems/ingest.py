@@ -86,6 +86,7 @@ def run(task: Task) -> None:
                 level=settings.kafka.level,
                 stop=lambda: doors.seen >= task.messages,
                 order_folder=Path(folder) / "order",
+                epoch_messages_max=settings.epoch_messages_max,
             ),
             records=make_record_sink(
                 settings, ingest.FLOW_ID, own=range(LANES), sources=(task.topic,)

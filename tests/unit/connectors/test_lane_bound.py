@@ -1,0 +1,227 @@
+"""A lane at its epoch's bound, with a consumer and a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from connectors.kafka import lane as lane_module
+from connectors.kafka.intake import Failure, Messages
+from connectors.kafka.lane import LanePartition
+from connectors.kafka.lanes import LaneSource
+from connectors.native.intake import Copy
+
+TABLE, STREAM = "table.v1", "stream.v1"
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.at_s = 100.0
+
+    def steady_s(self) -> float:
+        return self.at_s
+
+    def now_ms(self) -> int:
+        return int(self.at_s * 1_000)
+
+
+class Broker:
+    """Has messages in the order in which it hands them out, and is the lane's intake."""
+
+    def __init__(self) -> None:
+        self.consumer: Any = self
+        self.assigned: list[tuple[str, int]] = []
+        self.waiting: deque[Copy | Failure] = deque()
+        self.reads: list[int] = []
+
+    def add(self, topic: str, first: int, count: int) -> None:
+        self.waiting.extend(
+            Copy(topic, 0, offset, 1_000, b"k", b"v", []) for offset in range(first, first + count)
+        )
+
+    def add_end(self, topic: str, offset: int) -> None:
+        end = KafkaError(KafkaError._PARTITION_EOF)
+        self.waiting.append(Failure((topic, 0), offset, end))
+
+    def read(self, messages_max: int) -> Messages:
+        self.reads.append(messages_max)
+        messages: list[Any] = []
+        failures = []
+        while self.waiting:
+            # An end comes beside the last message before it.
+            if len(messages) == messages_max and isinstance(self.waiting[0], Copy):
+                break
+            found = self.waiting.popleft()
+            if isinstance(found, Failure):
+                failures.append(found)
+            else:
+                messages.append(found)
+        return Messages(messages, failures)
+
+    def assign(self, parts: list[Any]) -> None:
+        self.assigned += [(part.topic, part.partition) for part in parts]
+
+    def list_topics(self, *_: Any, **__: Any) -> Any:
+        topic = SimpleNamespace(error=None, partitions={0: None})
+        return SimpleNamespace(topics={TABLE: topic, STREAM: topic})
+
+    def get_watermark_offsets(self, place: Any, **_: Any) -> tuple[int, int]:
+        return 0, 30 if place.topic == TABLE else 60
+
+    def pause(self, _parts: list[Any]) -> None: ...
+
+    resume = pause
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    broker = Broker()
+    monkeypatch.setattr(lane_module, "open_intake", lambda _config, _level: broker)
+    return broker
+
+
+def open_lane(clock: Clock, *, tables: tuple[str, ...] = (), **more: Any) -> LanePartition:
+    source = LaneSource(
+        bootstrap_servers="-",
+        lanes=1,
+        tables=tables,
+        streams=(STREAM,),
+        clock=clock,
+        stop=more.pop("stop", lambda: False),
+        discover_s=3_600.0,
+        **more,
+    )
+    return source.build_part("read_lanes", "000", None)
+
+
+def offsets(part: LanePartition) -> list[int]:
+    return [offset for _, block in part.next_batch() for offset in block.offsets]
+
+
+def test_a_full_epoch_reads_nothing_until_it_has_ended(broker: Broker) -> None:
+    clock = Clock()
+    broker.add(STREAM, 0, 50)
+    part = open_lane(clock, epoch_messages_max=20, block_messages_max=15)
+
+    assert [*range(15)] == offsets(part)
+    assert [*range(15, 20)] == offsets(part)
+    for _ in range(3):
+        clock.at_s += 1.0
+        assert [] == offsets(part)
+        awake_at = part.next_awake()
+        assert awake_at is not None
+    assert [15, 5] == broker.reads
+    assert {(STREAM, 0): 20} == part.snapshot()["next"]
+    assert [*range(20, 35)] == offsets(part)
+    part.close()
+
+
+def test_a_table_is_not_taken_for_read_up_while_nobody_reads(broker: Broker) -> None:
+    """What was there when the epoch filled is only seen when the next one begins."""
+    clock = Clock()
+    broker.add(TABLE, 0, 30)
+    broker.add(TABLE, 30, 8)
+    part = open_lane(clock, tables=(TABLE,), epoch_messages_max=30)
+    assert 30 == len(offsets(part))
+
+    for _ in range(5):
+        clock.at_s += 1.0
+        assert [] == offsets(part)
+    assert [(TABLE, 0)] == broker.assigned
+
+    part.snapshot()
+    assert [*range(30, 38)] == offsets(part)
+    clock.at_s += 1.0
+    assert [] == offsets(part)
+    assert [(TABLE, 0), (STREAM, 0)] == broker.assigned
+    part.close()
+
+
+def test_waiting_makes_no_partition_quiet(broker: Broker) -> None:
+    clock = Clock()
+    part = open_lane(clock, tables=(TABLE,), epoch_messages_max=40, quiet_s=5.0)
+    broker.add(TABLE, 0, 30)
+    broker.add_end(TABLE, 30)
+    assert 30 == len(offsets(part))
+    clock.at_s += 1.0
+    assert [] == offsets(part)
+    broker.add(STREAM, 0, 30)
+    assert 10 == len(offsets(part))
+
+    assert [] == offsets(part)
+    clock.at_s += 40.0
+    assert [] == offsets(part)
+    part.snapshot()
+    [(_, block)] = part.next_batch()
+
+    assert 20 == len(block.offsets)
+    assert () == block.quiet
+    clock.at_s += 5.0
+    broker.add(STREAM, 30, 1)
+    [(_, block)] = part.next_batch()
+    assert ((TABLE, 0),) == block.quiet
+    part.close()
+
+
+def test_a_full_lane_stops_when_it_is_told_to(broker: Broker) -> None:
+    told: list[bool] = []
+    broker.add(STREAM, 0, 50)
+    part = open_lane(Clock(), epoch_messages_max=20, stop=lambda: bool(told))
+    assert 20 == len(offsets(part))
+    assert [] == offsets(part)
+    told.append(True)
+
+    with pytest.raises(StopIteration):
+        part.next_batch()
+    assert {(STREAM, 0): 20} == part.snapshot()["next"]
+    part.close()
+
+
+def test_what_was_held_through_a_resumption_is_given_before_more_is_read(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """Else a lane with a backlog would carry it along, one object each, until it is read up."""
+    broker.add(STREAM, 0, 5)
+    first = open_lane(Clock(), order_folder=tmp_path)
+    assert [*range(5)] == offsets(first)
+    first.close()
+    broker.add(STREAM, 0, 60)
+    part = open_lane(Clock(), order_folder=tmp_path, block_messages_max=20)
+    assert [*range(5)] == offsets(part)
+    assert 15 == len(part._backlog)
+
+    assert [*range(5, 25)] == offsets(part)
+    assert [] == part._backlog
+    assert [*range(25, 45)] == offsets(part)
+    part.close()
+
+
+def test_what_was_not_looked_for_is_not_missing(broker: Broker, tmp_path: Path) -> None:
+    """A broker that just started may tell an end short; the lane gives it time, but looks."""
+    broker.add(STREAM, 0, 25)
+    first = open_lane(Clock(), order_folder=tmp_path, block_messages_max=20)
+    assert 20 == len(offsets(first))
+    assert 5 == len(offsets(first))
+    first.close()
+    clock = Clock()
+    broker.add(STREAM, 0, 20)
+    broker.add_end(STREAM, 20)
+    part = open_lane(clock, order_folder=tmp_path, block_messages_max=21, epoch_messages_max=20)
+    assert 20 == len(offsets(part))
+    assert [] == offsets(part)
+    clock.at_s += 60.0
+
+    part.snapshot()
+    assert [] == offsets(part)
+    broker.add(STREAM, 20, 5)
+    assert [*range(20, 25)] == offsets(part)
+    part.close()
