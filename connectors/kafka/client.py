@@ -41,6 +41,11 @@ class Outage:
             self._down = True
             _log.warning("kafka_lost", client=self._who, doing="retrying until it is back")
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the brokers were lost since the last `seen`."""
+        return self._down
+
     def seen(self) -> None:
         """Note that the broker answered."""
         if self._down:

@@ -125,6 +125,8 @@ def read_held(
         "enable.partition.eof": True,
         "isolation.level": "read_uncommitted",
     }
+    if not spans:
+        return {}
     ends_s = time.monotonic() + wait_s_max
     consumer = Consumer(settings)
     try:
@@ -135,22 +137,30 @@ def read_held(
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - its name
             for message in consumer.consume(_MESSAGES, _LOOK_S):
                 place = (message.topic() or "", message.partition() or 0)
-                held[place] = _with(held[place], message, spans[place], is_done)
-                if message.error() is not None or (message.offset() or 0) + 1 >= spans[place].end:
+                _raise_if_final(message)
+                if place not in left:
+                    continue
+                offset, span = message.offset() or 0, spans[place]
+                if message.error() is None and offset < span.end:
+                    held[place] = _with(held[place], message, span, is_done)
+                # The last offset may be that of an end of a transaction, which is no message.
+                if offset + (message.error() is None) >= span.end:
                     left.discard(place)
         return held
     finally:
         consumer.close()
 
 
+def _raise_if_final(message: Message) -> None:
+    """Errors that pass are waited for; one of no partition has no place."""
+    error = message.error()
+    if error is not None and (error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET):  # noqa: SLF001 - its name
+        raise KafkaException(error)
+
+
 def _with(
     held: Held, message: Message, span: Span, is_done: Callable[[Origin], bool | None]
 ) -> Held:
-    error = message.error()
-    if error is not None:
-        if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
-            raise KafkaException(error)
-        return held
     headers = cast("Iterable[tuple[str, bytes | None]]", message.headers() or ())
     origin = Origin.of(next((told for name, told in headers if name == ORIGIN_HEADER), None))
     done = is_done(origin) if origin is not None else None

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -23,7 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config
-from connectors.kafka.forgotten import CONTROL_HEADER, Ending, Span, find_open, read_held
+from connectors.kafka.forgotten import CONTROL_HEADER, Ending, Held, Span, find_open, read_held
 from connectors.kafka.lane_state import Place
 from connectors.kafka.outlet import open_outlet
 from connectors.kafka.together import Together
@@ -107,11 +106,18 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         }
 
     def left_open(self) -> dict[Place, Span]:
-        """Where a transaction is open; where none was before this process wrote, none is."""
+        """Where a transaction is open; where none was before this process wrote, none is.
+
+        Unless the brokers were lost since then, as `look_again` says.
+        """
         if self._open is None or self._open:
             wait_s = self.step_s_max / 2
             self._open = find_open(self.shared, self.outputs, wait_s_max=wait_s)
         return self._open
+
+    def look_again(self) -> None:
+        """Know no more that nothing is open."""
+        self._open = None
 
     def open_lane(self, lane: int) -> TransactionalPartition:
         """Fence whoever had this lane before, then read how far it got."""
@@ -140,7 +146,9 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         self._reach: dict[tuple[str, int], int] = {}
         self._taken: list[Sequence[OutRecord]] = []
         self._spoilt = False
-        self._sink: TransactionalSink | None = sink
+        self._repeated = False
+        self._sink = sink
+        self._looks = bool(sink.outputs)
         self.is_open = False
         self._together = together
         together.add(lane, self)
@@ -191,24 +199,15 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         ]
 
     def _end_forgotten(self) -> None:
-        """End what Kafka forgot to end of this lane, the way it was meant; once.
+        """End what Kafka forgot to end of this lane, the way it was meant.
 
-        A record there, and all is ended with it. Others' transactions are not touched.
-        See `connectors.kafka.forgotten`.
+        At the start, and after an epoch in which the brokers were lost. A record there, and all is
+        ended with it. Others' transactions are not touched. See `connectors.kafka.forgotten`.
         """
-        if self._sink is None:
+        if not self._looks:
             return
-        sink, self._sink = self._sink, None
-        try:
-            spans = sink.left_open() if sink.outputs else {}
-            held = read_held(
-                sink.shared,
-                spans,
-                is_done=partial(self._is_committed, sink),
-                wait_s_max=sink.step_s_max / 2,
-            )
-        except KafkaException as err:
-            raise self._late("read", f"Kafka error {err.args[0].name()}") from None
+        self._looks = False
+        held, spans = self._find_forgotten()
         endings = {place: found.ending() for place, found in held.items()}
         for place, ending in endings.items():
             if ending is Ending.UNKNOWN:
@@ -217,9 +216,39 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
             places = [place for place, wanted in endings.items() if wanted is ending]
             if places:
                 self._end(places, ending)
+        if any(found.leads for found in held.values()):
+            self._tell_what_stays({place: spans[place] for place in held if held[place].leads})
 
-    def _is_committed(self, sink: TransactionalSink, origin: Origin) -> bool | None:
+    def _find_forgotten(self) -> tuple[dict[Place, Held], dict[Place, Span]]:
+        sink = self._sink
+        try:
+            spans = sink.left_open()
+            held = read_held(
+                sink.shared,
+                spans,
+                is_done=self._is_committed,
+                wait_s_max=sink.step_s_max / 2,
+            )
+        except KafkaException as err:
+            raise self._late("look into", f"Kafka error {err.args[0].name()}") from None
+        return held, spans
+
+    def _tell_what_stays(self, ended: dict[Place, Span]) -> None:
+        """Say where it did not help: another producer id wrote what is open there."""
+        try:
+            left = self._sink.left_open()
+        except KafkaException:
+            return  # it was not asked for the flow's sake
+        for (topic, partition), span in ended.items():
+            if (
+                left.get((topic, partition), span).first == span.first
+                and (topic, partition) in left
+            ):
+                _log.error("transaction_stays_open", topic=topic, partition=partition)
+
+    def _is_committed(self, origin: Origin) -> bool | None:
         """Whether an output of this lane was committed; None for what is another lane's."""
+        sink = self._sink
         if origin.topic not in sink.sources or origin.partition % sink.lanes != self._lane:
             return None
         return origin.offset < self._mark.get((origin.topic, origin.partition), 0)
@@ -231,6 +260,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         for topic, partition in places:
             self._producer.produce(
                 topic,
+                key=CONTROL_HEADER.encode(),  # a compacted topic takes none without
                 value=b"",
                 headers=[(CONTROL_HEADER, ending.name.encode())],
                 partition=partition,
@@ -283,6 +313,10 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         self._together.end(self._lane)
         self._mark.update(self._reach)
         self._reach = {}
+        if self._outage.is_on or self._repeated:
+            # Kafka may have forgotten the end of this epoch, and told that all is well.
+            self._repeated, self._looks = False, bool(self._sink.outputs)
+            self._sink.look_again()
         self._outage.seen()
         EPOCHS.labels(str(self._lane)).inc()
 
@@ -320,6 +354,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
 
     def _repeat(self) -> None:
         """Abort, and write the epoch's records again: a broker that restarted may ask for it."""
+        self._repeated = True
         _log.warning("transaction_repeated", lane=self._lane, records=sum(map(len, self._taken)))
         self._call("abort", self._producer.abort_transaction)
         self._call("begin", lambda _: self._producer.begin_transaction())

@@ -268,7 +268,7 @@ def test_without_ending_it_the_next_commit_would_publish_it(
             break
 
     again = place.open()
-    again._sink = None
+    again._looks = False
     again.write_batch([place.records(range(7))])
     again.snapshot()
 
