@@ -119,7 +119,8 @@ DRIFTS: Final = Counter(
 )
 PEAK_MEMORY: Final = Gauge(
     "airside_peak_memory_bytes",
-    "Most memory this process ever held. Near the limit: fewer lanes a cell, or shorter spans.",
+    "Most memory this process ever held. Near the limit: fewer messages an epoch, fewer lanes a"
+    " cell, or shorter spans.",
 )
 
 

@@ -167,7 +167,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         # What was not looked for is neither known to be quiet nor missing.
         self._reach.wait(waited_s)
         if self._resumption is not None:
-            self._resumption.look_again(now_s)
+            self._resumption.wait(waited_s)
         if self._order:
             self._order.begin(self._reach.offsets)
         self._source.on_durable()

@@ -72,9 +72,9 @@ class Resumption:
         if offset >= self._left.get(place, 0):
             self._left.pop(place, None)
 
-    def look_again(self, now_s: float) -> None:
-        """Begin to wait anew for what is missing: the lane did not read for a while."""
-        self._moved_s = now_s
+    def wait(self, seconds: float) -> None:
+        """Take time in which the lane did not read from the time in which nothing came."""
+        self._moved_s += seconds
 
     def take(self, messages: list[Any], *, received_ms: int, now_s: float) -> list[RawBlock]:
         """Take what was read; gives table rows of before as blocks, the others are held."""

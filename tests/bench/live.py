@@ -23,5 +23,6 @@ def catch_up(
         idle_s, all_s = (now - then for now, then in zip(machine_s(), (idle_s, all_s), strict=True))
         rates.append(messages / run.wall_s)
         idle = idle_s / all_s
-        say(f"caught up {rates[-1]:,.0f} messages a second; {idle:.2f} of the machine was idle")
+        pace = f"{rates[-1]:,.0f} messages a second, {run.peak_mb:,.0f} MB at most"
+        say(f"caught up {pace}; {idle:.2f} of the machine was idle")
     return rates

@@ -199,6 +199,13 @@ def measure_outage(minutes: float, rate: int) -> None:
         )
 
 
+def peak_mb(pid: int) -> float:
+    """The most that a process ever held."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1_024
+
+
 def cpu_s(pid: int) -> float:
     """What a process has computed so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -281,6 +288,32 @@ def measure_decisions(
         )
 
 
+def measure_backlog(flow: str, messages: int, bound: int, epoch_s: float) -> None:
+    """Memory and pace of a worker that works off a backlog, with so many messages an epoch."""
+    more = {"AIRSIDE_EPOCH_MESSAGES_MAX": str(bound), "AIRSIDE_EPOCH_S": str(epoch_s)}
+    with (timing_rig if flow == "all" else make_rig)(**more) as rig:
+        rig.send(rig.world(messages))
+        began_s = time.monotonic()
+        rig.ingest.start()
+        rest_mb = resident_mb(rig.ingest.pid)
+        catch_up(rig, [])
+        took_s = time.monotonic() - began_s
+        peak = peak_mb(rig.ingest.pid)
+        assert rig.ingest.stop() == 0
+        report = rig.verify()
+        say(
+            "backlog",
+            flow=flow,
+            sent=rig.truth.total,
+            epoch_messages_max=bound,
+            epoch_s=epoch_s,
+            messages_a_second=round(rig.truth.total / took_s),
+            rss_at_start_mb=round(rest_mb),
+            rss_max_mb=round(peak),
+            mismatches=report.mismatches,
+        )
+
+
 def measure_shares(
     shares: list[float], seconds: int, epoch_s: float, *, span_s: float, total: int
 ) -> None:
@@ -312,6 +345,11 @@ def main() -> None:
     outage = some.add_parser("outage")
     outage.add_argument("--minutes", type=float, default=10.0)
     outage.add_argument("--rate", type=int, default=300)
+    backlog = some.add_parser("backlog")
+    backlog.add_argument("--flow", choices=("ingest", "all"), default="ingest")
+    backlog.add_argument("--messages", type=int, default=200_000)
+    backlog.add_argument("--bounds", type=int, nargs="+", default=[100_000_000, 250_000, 50_000])
+    backlog.add_argument("--epoch-s", type=float, default=5.0)
     timed = some.add_parser("decisions")
     timed.add_argument("--rate", type=int, default=500)
     timed.add_argument("--seconds", type=int, default=30)
@@ -329,6 +367,9 @@ def main() -> None:
             measure_restart(entries)
     elif options.what == "stall":
         measure_stall(options.rate, options.seconds)
+    elif options.what == "backlog":
+        for bound in options.bounds:
+            measure_backlog(options.flow, options.messages, bound, options.epoch_s)
     elif options.what == "decisions":
         measure_decisions(options.rate, options.seconds, options.epoch_s, span_s=options.span_s)
     elif options.what == "shares":

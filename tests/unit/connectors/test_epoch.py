@@ -95,8 +95,22 @@ def test_a_lane_that_did_not_read_misses_nothing_yet() -> None:
     given = Given("t", 1, (), False, (Run(0, 5, 9, 5),))
     resumption = Resumption(lane=0, order=("t",), table_ends={}, pending=deque([given]), now_s=0.0)
     resumption.note_end(("t", 0), 5)
-    resumption.look_again(60.0)
+    resumption.wait(60.0)
 
     assert resumption.repeat(61.0) is None
     with pytest.raises(PermanentError, match="could not read again"):
         resumption.repeat(76.0)
+
+
+def test_epochs_that_end_do_not_keep_a_lane_waiting_for_what_is_gone() -> None:
+    """Only time in which it did not read counts, and it reads in all epochs but full ones."""
+    given = Given("t", 1, (), False, (Run(0, 5, 9, 5),))
+    resumption = Resumption(lane=0, order=("t",), table_ends={}, pending=deque([given]), now_s=0.0)
+    resumption.note_end(("t", 0), 5)
+    epoch = LaneEpoch(EpochBound(100), 0)
+    with pytest.raises(PermanentError, match="could not read again"):
+        for second in range(60):
+            if second % 5 == 4:
+                epoch.end(float(second))
+                resumption.wait(epoch.begin(second + 0.5) or 0.0)
+            resumption.repeat(second + 0.5)
