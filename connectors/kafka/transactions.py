@@ -106,10 +106,7 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         }
 
     def left_open(self) -> dict[Place, Span]:
-        """Where a transaction is open; where none was before this process wrote, none is.
-
-        Unless the brokers were lost since then, as `look_again` says.
-        """
+        """Where a transaction is open; none is where none was when last asked, or `look_again`."""
         if self._open is None or self._open:
             wait_s = self.step_s_max / 2
             self._open = find_open(self.shared, self.outputs, wait_s_max=wait_s)
@@ -223,12 +220,8 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         sink = self._sink
         try:
             spans = sink.left_open()
-            held = read_held(
-                sink.shared,
-                spans,
-                is_done=self._is_committed,
-                wait_s_max=sink.step_s_max / 2,
-            )
+            wait_s = sink.step_s_max / 2
+            held = read_held(sink.shared, spans, is_done=self._is_committed, wait_s_max=wait_s)
         except KafkaException as err:
             raise self._late("look into", f"Kafka error {err.args[0].name()}") from None
         return held, spans
@@ -277,8 +270,17 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         how = ending.name.lower()
         _log.warning("open_transactions_ended", lane=self._lane, partitions=len(places), ending=how)
 
+    def _notice_outage(self) -> None:
+        """Kafka may have forgotten the end of an epoch, and told that all is well."""
+        self._producer.poll(0)  # lets the client say that the brokers were lost
+        if self._outage.is_on or self._repeated:
+            self._repeated, self._looks = False, bool(self._sink.outputs)
+            self._sink.look_again()
+
     def _begin(self) -> None:
         if not self.is_open:
+            self._notice_outage()
+            self._end_forgotten()
             self._call("begin", lambda _: self._producer.begin_transaction())
             self.is_open = True
 
@@ -313,10 +315,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         self._together.end(self._lane)
         self._mark.update(self._reach)
         self._reach = {}
-        if self._outage.is_on or self._repeated:
-            # Kafka may have forgotten the end of this epoch, and told that all is well.
-            self._repeated, self._looks = False, bool(self._sink.outputs)
-            self._sink.look_again()
+        self._notice_outage()
         self._outage.seen()
         EPOCHS.labels(str(self._lane)).inc()
 
