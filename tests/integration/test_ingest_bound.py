@@ -69,8 +69,10 @@ def kill_and_stop_at_bounds(rig: Rig) -> None:
         rig.ingest.kill()
     # Long epochs: whoever waits for the end of one would not stop in time.
     more |= {BOUND: "1000", "AIRSIDE_EPOCH_S": "60"}
+    loaded = '"event": "lane_loaded"'
+    before = rig.ingest.words().count(loaded)
     rig.ingest.start()
-    rig.ingest.wait_for('"event": "lane_loaded"', 4)
+    rig.ingest.wait_for(loaded, before + 4)
     time.sleep(2.0)
     asked_s = time.monotonic()
     assert 0 == rig.ingest.stop()
@@ -116,5 +118,5 @@ def test_epochs_that_are_full_end_by_their_time_and_no_watchdog_comes(embedded_r
     assert 0 == rig.ingest.stop()
     assert took_s > 7 * 1.5
     assert 4 == len(full_s)
-    assert min(full_s) > 3
+    assert min(full_s) > 1
     assert_all_right(rig.verify())
