@@ -16,7 +16,6 @@ from bytewax.testing import run_main
 
 from connectors.kafka.lane import LanePartition
 from connectors.memory import Checkpointed, Journal, MemorySink, Produced
-from connectors.native.level import Wish
 from schemas.blocks import RawBlock
 from tests.integration.test_lane_resumption import looks
 from tests.integration.test_lanes import Topics, numbers, open_lane, read, source
@@ -31,8 +30,16 @@ def closing() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.fixture
-def topics(kafka: KafkaService, topic_prefix: str, level: Wish) -> Topics:
+@pytest.fixture(
+    params=[
+        pytest.param(("embedded_kafka", "pure"), id="embedded", marks=pytest.mark.embedded_kafka),
+        pytest.param(("real_kafka", "auto"), id="real", marks=pytest.mark.real_kafka),
+    ]
+)
+def topics(request: pytest.FixtureRequest, topic_prefix: str) -> Topics:
+    """Each broker with one level: what is tested here is the same code for both."""
+    name, level = request.param
+    kafka: KafkaService = request.getfixturevalue(name)
     return Topics(kafka.bootstrap_servers, topic_prefix, level)
 
 
