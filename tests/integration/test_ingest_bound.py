@@ -69,11 +69,9 @@ def kill_and_stop_at_bounds(rig: Rig) -> None:
         rig.ingest.kill()
     # Long epochs: whoever waits for the end of one would not stop in time.
     more |= {BOUND: "1000", "AIRSIDE_EPOCH_S": "60"}
-    loaded = '"event": "lane_loaded"'
-    before = rig.ingest.words().count(loaded)
     rig.ingest.start()
-    rig.ingest.wait_for(loaded, before + 4)
-    time.sleep(2.0)
+    # Lanes may be anywhere: what is repeated can fill the epoch before they are loaded.
+    time.sleep(4.0)
     asked_s = time.monotonic()
     assert 0 == rig.ingest.stop()
     assert time.monotonic() - asked_s < 30
