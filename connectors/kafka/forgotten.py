@@ -117,6 +117,8 @@ def read_held(
     other lanes.
     Errors: KafkaException when it cannot be read in time.
     """
+    if not spans:
+        return {}
     settings = {
         **config,
         "group.id": "airside.forgotten",
@@ -125,8 +127,6 @@ def read_held(
         "enable.partition.eof": True,
         "isolation.level": "read_uncommitted",
     }
-    if not spans:
-        return {}
     ends_s = time.monotonic() + wait_s_max
     consumer = Consumer(settings)
     try:

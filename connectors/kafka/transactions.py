@@ -108,8 +108,8 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
     def left_open(self) -> dict[Place, Span]:
         """Where a transaction is open; none is where none was when last asked, or `look_again`."""
         if self._open is None or self._open:
-            wait_s = self.step_s_max / 2
-            self._open = find_open(self.shared, self.outputs, wait_s_max=wait_s)
+            # As long as any step: brokers that are away are waited for here as elsewhere.
+            self._open = find_open(self.shared, self.outputs, wait_s_max=self.step_s_max)
         return self._open
 
     def look_again(self) -> None:
@@ -232,12 +232,9 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
             left = self._sink.left_open()
         except KafkaException:
             return  # it was not asked for the flow's sake
-        for (topic, partition), span in ended.items():
-            if (
-                left.get((topic, partition), span).first == span.first
-                and (topic, partition) in left
-            ):
-                _log.error("transaction_stays_open", topic=topic, partition=partition)
+        for place, span in ended.items():
+            if place in left and left[place].first == span.first:
+                _log.error("transaction_stays_open", topic=place[0], partition=place[1])
 
     def _is_committed(self, origin: Origin) -> bool | None:
         """Whether an output of this lane was committed; None for what is another lane's."""
@@ -267,8 +264,8 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
             self._call("commit", self._producer.commit_transaction)
         else:
             self._call("abort", self._producer.abort_transaction)
-        how = ending.name.lower()
-        _log.warning("open_transactions_ended", lane=self._lane, partitions=len(places), ending=how)
+        count, by = len(places), ending.name.lower()
+        _log.warning("open_transactions_ended", lane=self._lane, partitions=count, ending=by)
 
     def _notice_outage(self) -> None:
         """Kafka may have forgotten the end of an epoch, and told that all is well."""

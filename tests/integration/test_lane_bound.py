@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -206,7 +207,7 @@ def test_a_crash_on_the_way_through_a_lowered_bound_changes_nothing(
     assert [*range(400)] == sorted(numbers(crash.before + blocks, topics.stream))
 
 
-class Run:
+class Run(ABC):
     """Lanes in the engine, until they are told to stop."""
 
     def __init__(self, topics: Topics, **more: Any) -> None:
@@ -218,8 +219,9 @@ class Run:
     def note(self) -> None:
         self.durable += 1
 
+    @abstractmethod
     def is_over(self) -> bool:
-        raise NotImplementedError
+        """Whether the lanes are told to stop."""
 
     @property
     def given(self) -> int:
