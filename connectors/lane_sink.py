@@ -25,8 +25,8 @@ def lane_key(lane: int) -> str:
 class LaneSink(FixedPartitionedSink[X, Any]):
     """A Bytewax sink of `(lane, item)`: one part for each lane of this process.
 
-    `own` are those lanes in rising order; all of them when not given. No part keeps state with
-    the engine, unless its sink builds parts itself.
+    `own` are those lanes in rising order; all of them when not given. No part takes state back
+    from the engine, unless its sink builds parts itself: another delivery may have saved some.
     """
 
     def __init__(self, *, lanes: int, own: Sequence[int] | None = None) -> None:
@@ -44,10 +44,9 @@ class LaneSink(FixedPartitionedSink[X, Any]):
 
     @tells("open_lane")
     def build_part(
-        self, _step_id: str, for_part: str, resume_state: Any
+        self, _step_id: str, for_part: str, _resume_state: Any
     ) -> StatefulSinkPartition[X, Any]:
         """Open one lane's part."""
-        assert resume_state is None
         return self.open_lane(int(for_part))
 
     @abstractmethod

@@ -118,6 +118,9 @@ class AcceptedBlock(msgspec.Struct, gc=False):
 
 ORIGIN_HEADER: Final = "airside-origin"
 
+CONTROL_HEADER: Final = "airside-control"
+"""Of a record without a ticket that only ends a transaction; to be left out by who reads it."""
+
 
 class Origin(NamedTuple):
     """Where an output comes from: one input record, and which of its outputs this is.

@@ -16,37 +16,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple, cast
 
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-exports silently
-    AdminClient,
-    OffsetSpec,
-)
+from confluent_kafka import IsolationLevel, KafkaException, Message
+from confluent_kafka.admin import AdminClient
 
 from connectors.kafka.lane_state import Place
+from connectors.kafka.spans import Span, newest_ends, oldest, places_of, read_spans
 from schemas.blocks import ORIGIN_HEADER, Origin
-
-CONTROL_HEADER: Final = "airside-control"
-"""Of a record without a ticket that only ends a transaction; to be left out by who reads it."""
 
 _PAUSE_S: Final = 0.25
 _REST_S_MAX: Final = 1.0
 _LOOK_S: Final = 0.05
 _ANSWER_S: Final = 5.0
-_MESSAGES: Final = 1_000
-
-
-class Span(NamedTuple):
-    """Where a partition's first open transaction begins, and where the partition ends."""
-
-    first: int
-    end: int
+_WINDOWS: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 
 class Ending(Enum):
@@ -117,66 +98,85 @@ def read_held(
     other lanes.
     Errors: KafkaException when it cannot be read in time.
     """
-    if not spans:
-        return {}
-    settings = {
-        **config,
-        "group.id": "airside.forgotten",
-        "enable.auto.commit": False,
-        "auto.offset.reset": "error",
-        "enable.partition.eof": True,
-        "isolation.level": "read_uncommitted",
-    }
+    held = dict.fromkeys(spans, Held())
+    for place, message in read_spans(config, spans, "read_uncommitted", wait_s_max=wait_s_max):
+        origin = _origin_of(message)
+        done = is_done(origin) if origin is not None else None
+        if done is not None:
+            was = held[place]
+            leads = was.leads or message.offset() == spans[place].first
+            held[place] = Held(was.done + done, was.undone + (not done), leads)
+    return held
+
+
+def read_done(
+    config: Mapping[str, Any],
+    spans: Mapping[Place, Span],
+    *,
+    is_done: Callable[[Origin], bool | None],
+    wait_s_max: float = 30.0,
+) -> dict[Place, list[Message]]:
+    """The committed records of a lane that lie in an open transaction of its own, in their order.
+
+    Errors: KafkaException when they cannot be read in time.
+    """
+    found: dict[Place, list[Message]] = {}
+    for place, message in read_spans(config, spans, "read_uncommitted", wait_s_max=wait_s_max):
+        origin = _origin_of(message)
+        done = is_done(origin) if origin is not None else None
+        if done and (place in found or message.offset() == spans[place].first):
+            found.setdefault(place, []).append(message)
+    return found
+
+
+def read_published(
+    config: Mapping[str, Any],
+    topics: Sequence[str],
+    *,
+    is_done: Callable[[Origin], bool | None],
+    wait_s_max: float = 30.0,
+) -> dict[Place, int]:
+    """How far the committed records of a lane reach that its watermark does not know of.
+
+    A lane's records lie in a partition in the order of their epochs, so each is read backwards up
+    to the first that the watermark knows, or for a million messages.
+    Shapes: by input partition the offset behind the last origin; `is_done` as for `read_held`.
+    Errors: KafkaException when it cannot be read in time.
+    """
     ends_s = time.monotonic() + wait_s_max
-    consumer = Consumer(settings)
-    try:
-        consumer.assign([TopicPartition(*place, span.first) for place, span in spans.items()])
-        held, left = dict.fromkeys(spans, Held()), set(spans)
-        while left:
-            if time.monotonic() > ends_s:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - its name
-            for message in consumer.consume(_MESSAGES, _LOOK_S):
-                place = (message.topic() or "", message.partition() or 0)
-                _raise_if_final(message)
-                if place not in left:
-                    continue
-                offset, span = message.offset() or 0, spans[place]
-                if message.error() is None and offset < span.end:
-                    held[place] = _with(held[place], message, span, is_done)
-                # The last offset may be that of an end of a transaction, which is no message.
-                if offset + (message.error() is None) >= span.end:
-                    left.discard(place)
-        return held
-    finally:
-        consumer.close()
+    admin = AdminClient(dict(config))
+    answer_s = min(_ANSWER_S, wait_s_max)
+    places = places_of(admin, topics, answer_s)
+    first = oldest(admin, places, answer_s)
+    upto = newest_ends(admin, places, IsolationLevel.READ_COMMITTED, answer_s)
+    reach: dict[Place, int] = {}
+    for window in _WINDOWS:
+        spans = {place: Span(max(first[place], end - window), end) for place, end in upto.items()}
+        upto = {place: span.first for place, span in spans.items() if span.first > first[place]}
+        left_s = ends_s - time.monotonic()
+        for place, message in read_spans(config, spans, "read_committed", wait_s_max=left_s):
+            origin = _origin_of(message)
+            done = is_done(origin) if origin is not None else None
+            if done:
+                upto.pop(place, None)
+            elif done is not None and origin is not None:
+                source = (origin.topic, origin.partition)
+                reach[source] = max(reach.get(source, 0), origin.offset + 1)
+    return reach
 
 
-def _raise_if_final(message: Message) -> None:
-    """Errors that pass are waited for; one of no partition has no place."""
-    error = message.error()
-    if error is not None and (error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET):  # noqa: SLF001 - its name
-        raise KafkaException(error)
-
-
-def _with(
-    held: Held, message: Message, span: Span, is_done: Callable[[Origin], bool | None]
-) -> Held:
+def _origin_of(message: Message) -> Origin | None:
     headers = cast("Iterable[tuple[str, bytes | None]]", message.headers() or ())
-    origin = Origin.of(next((told for name, told in headers if name == ORIGIN_HEADER), None))
-    done = is_done(origin) if origin is not None else None
-    if done is None:
-        return held
-    leads = held.leads or message.offset() == span.first
-    return Held(held.done + done, held.undone + (not done), leads)
+    return Origin.of(next((told for name, told in headers if name == ORIGIN_HEADER), None))
 
 
 def _look(admin: AdminClient, topics: Sequence[str], answer_s: float) -> dict[Place, Span]:
-    places = _places_of(admin, topics, answer_s)
+    places = places_of(admin, topics, answer_s)
     rested_s = time.monotonic() + _REST_S_MAX
     while True:
         # In this order: what is committed between the two looks is not open.
-        newest = _ends(admin, places, IsolationLevel.READ_UNCOMMITTED, answer_s)
-        stable = _ends(admin, places, IsolationLevel.READ_COMMITTED, answer_s)
+        newest = newest_ends(admin, places, IsolationLevel.READ_UNCOMMITTED, answer_s)
+        stable = newest_ends(admin, places, IsolationLevel.READ_COMMITTED, answer_s)
         found = {
             place: Span(stable[place], newest[place])
             for place in places
@@ -185,24 +185,3 @@ def _look(admin: AdminClient, topics: Sequence[str], answer_s: float) -> dict[Pl
         if not found or time.monotonic() > rested_s:
             return found
         time.sleep(_LOOK_S)
-
-
-def _places_of(admin: AdminClient, topics: Sequence[str], answer_s: float) -> list[Place]:
-    known = admin.list_topics(timeout=answer_s).topics
-    return [
-        (topic, number)
-        for topic in topics
-        if topic in known and known[topic].error is None
-        for number in known[topic].partitions
-    ]
-
-
-def _ends(
-    admin: AdminClient, places: Sequence[Place], level: IsolationLevel, answer_s: float
-) -> dict[Place, int]:
-    if not places:
-        return {}
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # it has no types
-    asked = {TopicPartition(*place): latest for place in places}
-    found = admin.list_offsets(asked, isolation_level=level, request_timeout=answer_s)
-    return {(part.topic, part.partition): one.result().offset for part, one in found.items()}

@@ -120,6 +120,8 @@ class Resumption:
         messages = [message for run in given.runs for message in self._pull(given.topic, run)]
         if len(messages) != sum(run.size for run in given.runs):
             _log.warning("repeated_block_has_gaps", lane=self._lane, topic=given.topic)
+        if not messages:
+            return None
         return to_block(
             messages,
             lane=self._lane,

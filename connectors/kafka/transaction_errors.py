@@ -11,10 +11,6 @@ from schemas.errors import AirsideError, ConfigError, PermanentError, TransientE
 
 _AHEAD: Final = "; the clock of this machine is ahead of Kafka's by an hour or more: set it right"
 _REPEATED: Final = "nothing is lost or doubled: the epoch is repeated at the next start"
-_READ: Final = (
-    "; if a start says this again and again, Kafka forgot to end a transaction that holds "
-    "the group's offsets: see docs/guarantees.md"
-)
 
 
 class AbortedError(TransientError):
@@ -63,7 +59,7 @@ def late(what: str, lane: int, found: str, *, step_s_max: float) -> TransientErr
         name=str(lane),
         found=f"{found} for {step_s_max:g} s",
         expected="an answer within AIRSIDE_KAFKA__DELIVERY_S_MAX",
-        hint=_REPEATED + (_READ if what == "read" else ""),
+        hint=_REPEATED,
     )
 
 

@@ -13,42 +13,35 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 from bytewax.outputs import StatefulSinkPartition
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config
-from connectors.kafka.forgotten import CONTROL_HEADER, Ending, Held, Span, find_open, read_held
+from connectors.kafka.forgotten import find_open
 from connectors.kafka.lane_state import Place
+from connectors.kafka.mend import Mender
 from connectors.kafka.outlet import open_outlet
+from connectors.kafka.spans import Span
+from connectors.kafka.steps import PAUSE_S, TRY_S, Steps
 from connectors.kafka.together import Together
-from connectors.kafka.transaction_errors import AbortedError, aborted, late, mixed, refused
+from connectors.kafka.transaction_errors import AbortedError
+from connectors.kafka.watermark import Mark, Watermark, dump_mark, load_mark, offsets_of
 from connectors.lane_sink import LaneSink, lane_key
 from connectors.metrics import EPOCHS, PUBLISHED
 from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
-from schemas.blocks import Origin, OutRecord
-from schemas.errors import AirsideError, TransientError
+from schemas.blocks import OutRecord
 from schemas.records import count_topics, extent_of
 
 _log = structlog.get_logger(__name__)
 
-_POLL_S: Final = 0.05
-_STEP_S: Final = 5.0
 _REPEATS_MAX: Final = 4
 _EPOCH_STEPS: Final = 2
-# A group's coordinator is chosen when the group is first asked for; until then reads say so.
-_PASSING: Final = frozenset(
-    (
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    )
-)
 
 
 class TransactionalSink(LaneSink[Sequence[OutRecord]]):
@@ -116,32 +109,40 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         """Know no more that nothing is open."""
         self._open = None
 
-    def open_lane(self, lane: int) -> TransactionalPartition:
+    @tells("open_lane")
+    def build_part(
+        self, _step_id: str, for_part: str, resume_state: dict[str, Any] | None
+    ) -> TransactionalPartition:
+        """Open one lane's part, with what was saved of it."""
+        return self.open_lane(int(for_part), resume_state)
+
+    def open_lane(self, lane: int, saved: dict[str, Any] | None = None) -> TransactionalPartition:
         """Fence whoever had this lane before, then read how far it got."""
         together = self._together.setdefault(threading.get_ident(), Together())
-        return TransactionalPartition(self, lane, together)
+        return TransactionalPartition(self, lane, together, load_mark(saved, lane))
 
 
-class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
-    """One lane's transactions. State: none here; the watermark is in Kafka, with the records."""
+class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], dict[str, Any]]):
+    """One lane's transactions. State: a copy of the watermark that Kafka has with the records."""
 
-    def __init__(self, sink: TransactionalSink, lane: int, together: Together) -> None:
+    def __init__(self, sink: TransactionalSink, lane: int, together: Together, saved: Mark) -> None:
         name = f"{sink.application}.{lane_key(lane)}"
         self._lane = lane
-        self._timeout_s = sink.timeout_s
-        self._step_s_max = sink.step_s_max
-        self._ends_s = float("inf")
+        self._steps = Steps(lane, timeout_s=sink.timeout_s, step_s_max=sink.step_s_max)
         self._outage = Outage(f"producer {lane}")
         self._outlet = open_outlet(
             {**sink.config, "transactional.id": name, "error_cb": self._outage}, sink.level
         )
         self._producer = self._outlet.producer
-        self._reader = Consumer({**sink.shared, "group.id": name, "enable.auto.commit": False})
+        self._watermark = Watermark(sink.shared, name)
+        self._mark: Mark = {}
+        self._mender = Mender(sink, lane, self._steps, self._producer, lambda: self._mark)
         # First fence, then read: after fencing nobody else can move the watermark.
-        self._call("open", self._producer.init_transactions)
-        self._mark = self._read_mark(sink)
-        self._reach: dict[tuple[str, int], int] = {}
+        self._steps.call("open", self._producer.init_transactions)
+        self._mark = self._read_mark(sink, saved)
+        self._reach: Mark = {}
         self._taken: list[Sequence[OutRecord]] = []
+        self._lost: dict[Place, list[Message]] = {}
         self._spoilt = False
         self._repeated = False
         self._sink = sink
@@ -150,19 +151,12 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         self._together = together
         together.add(lane, self)
 
-    def _read_mark(self, sink: TransactionalSink) -> dict[tuple[str, int], int]:
-        topics = self._call("read", lambda left_s: self._reader.list_topics(timeout=left_s)).topics
-        places = [
-            TopicPartition(topic, number)
-            for topic in sink.sources
-            if topic in topics
-            for number in range(self._lane, len(topics[topic].partitions), sink.lanes)
-        ]
-        found = self._call("read", lambda left_s: self._reader.committed(places, timeout=left_s))
-        for part in found:
-            if part.error is not None:
-                raise self._refused("read", part.error)
-        return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
+    def _read_mark(self, sink: TransactionalSink, saved: Mark) -> Mark:
+        watermark, share = self._watermark, (sink.sources, self._lane, sink.lanes)
+        call = self._steps.call
+        places = call("read", lambda left_s: watermark.places(*share, left_s))
+        found = call("read", lambda left_s: watermark.read(places, left_s))
+        return self._mender.settle(watermark, found, saved, places)
 
     @tells("publish_records")
     def write_batch(self, items: list[Sequence[OutRecord]]) -> None:
@@ -196,76 +190,10 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         ]
 
     def _end_forgotten(self) -> None:
-        """End what Kafka forgot to end of this lane, the way it was meant.
-
-        At the start, and after an epoch in which the brokers were lost. A record there, and all is
-        ended with it. Others' transactions are not touched. See `connectors.kafka.forgotten`.
-        """
-        if not self._looks:
-            return
-        self._looks = False
-        held, spans = self._find_forgotten()
-        endings = {place: found.ending() for place, found in held.items()}
-        for place, ending in endings.items():
-            if ending is Ending.UNKNOWN:
-                raise mixed(place)
-        for ending in (Ending.COMMIT, Ending.ABORT):
-            places = [place for place, wanted in endings.items() if wanted is ending]
-            if places:
-                self._end(places, ending)
-        if any(found.leads for found in held.values()):
-            self._tell_what_stays({place: spans[place] for place in held if held[place].leads})
-
-    def _find_forgotten(self) -> tuple[dict[Place, Held], dict[Place, Span]]:
-        sink = self._sink
-        try:
-            spans = sink.left_open()
-            wait_s = sink.step_s_max / 2
-            held = read_held(sink.shared, spans, is_done=self._is_committed, wait_s_max=wait_s)
-        except KafkaException as err:
-            raise self._late("look into", f"Kafka error {err.args[0].name()}") from None
-        return held, spans
-
-    def _tell_what_stays(self, ended: dict[Place, Span]) -> None:
-        """Say where it did not help: another producer id wrote what is open there."""
-        try:
-            left = self._sink.left_open()
-        except KafkaException:
-            return  # it was not asked for the flow's sake
-        for place, span in ended.items():
-            if place in left and left[place].first == span.first:
-                _log.error("transaction_stays_open", topic=place[0], partition=place[1])
-
-    def _is_committed(self, origin: Origin) -> bool | None:
-        """Whether an output of this lane was committed; None for what is another lane's."""
-        sink = self._sink
-        if origin.topic not in sink.sources or origin.partition % sink.lanes != self._lane:
-            return None
-        return origin.offset < self._mark.get((origin.topic, origin.partition), 0)
-
-    def _end(self, places: Sequence[Place], ending: Ending) -> None:
-        """End what is open in these partitions, by a transaction with one more record in each."""
-        failed: list[KafkaError] = []
-        self._call("begin", lambda _: self._producer.begin_transaction())
-        for topic, partition in places:
-            self._producer.produce(
-                topic,
-                key=CONTROL_HEADER.encode(),  # a compacted topic takes none without
-                value=b"",
-                headers=[(CONTROL_HEADER, ending.name.encode())],
-                partition=partition,
-                on_delivery=lambda error, _: failed.append(error) if error else None,
-            )
-        if self._producer.flush(self._step_s_max):
-            raise self._late("write", "no answer")
-        if failed:
-            raise self._refused("write", failed[0])
-        if ending is Ending.COMMIT:
-            self._call("commit", self._producer.commit_transaction)
-        else:
-            self._call("abort", self._producer.abort_transaction)
-        count, by = len(places), ending.name.lower()
-        _log.warning("open_transactions_ended", lane=self._lane, partitions=count, ending=by)
+        """At the start, and after an epoch in which the brokers were lost."""
+        if self._looks:
+            self._looks = False
+            self._mender.end_forgotten()
 
     def _notice_outage(self) -> None:
         """Kafka may have forgotten the end of an epoch, and told that all is well."""
@@ -278,7 +206,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         if not self.is_open:
             self._notice_outage()
             self._end_forgotten()
-            self._call("begin", lambda _: self._producer.begin_transaction())
+            self._steps.call("begin", lambda _: self._producer.begin_transaction())
             self.is_open = True
 
     def _produce(self, records: Sequence[OutRecord]) -> None:
@@ -294,17 +222,19 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
                 self._spoilt = True
                 return
             if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - its name
-                raise self._refused("write", error)
+                raise self._steps.refused("write", error)
             if place > before:
                 before = place
-                deadline_s = min(time.monotonic() + self._step_s_max, self._ends_s)
-            self._producer.poll(_POLL_S)
+                deadline_s = self._steps.deadline_s()
+            self._producer.poll(PAUSE_S)
             if time.monotonic() > deadline_s:
-                raise self._late("write", "no room in its queue")
+                raise self._steps.late("write", "no room in its queue")
 
     @tells("publish_records")
-    def snapshot(self) -> None:
+    def snapshot(self) -> dict[str, Any]:
         """End an epoch: its records and the watermark are committed together, or this raises.
+
+        Gives the watermark: what the engine saves of it was committed.
 
         The lanes of a worker thread commit at the same time, when the first of them is asked to.
         """
@@ -315,33 +245,33 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         self._notice_outage()
         self._outage.seen()
         EPOCHS.labels(str(self._lane)).inc()
+        return dump_mark(self._mark)
 
     def end_epoch(self) -> None:
         """Commit what is open; raises when that cannot be done in time."""
-        self._ends_s = time.monotonic() + _EPOCH_STEPS * self._step_s_max
+        self._steps.ends_s = time.monotonic() + _EPOCH_STEPS * self._steps.step_s_max
         crash_point("before_sink_commit")
         for left in reversed(range(_REPEATS_MAX)):
-            last = not left or time.monotonic() > self._ends_s
+            last = not left or time.monotonic() > self._steps.ends_s
             if not self._spoilt and self._committed(may_repeat=not last):
                 break
             if last:
-                raise self._late("commit", "transactions that had to be aborted")
+                raise self._steps.late("commit", "transactions that had to be aborted")
             self._repeat()
         self.is_open = False
-        self._taken = []
-        self._ends_s = float("inf")
+        self._taken, self._lost = [], {}
+        self._steps.ends_s = float("inf")
         crash_point("after_sink_commit")
 
     def _committed(self, *, may_repeat: bool) -> bool:
         """Commit; False when Kafka says that this transaction has to be aborted."""
-        offsets = [TopicPartition(*place, offset) for place, offset in self._reach.items()]
-        group = self._reader.consumer_group_metadata()
+        offsets, group = offsets_of(self._reach), self._watermark.group()
         send = self._producer.send_offsets_to_transaction
         try:
-            self._call("commit", lambda left_s: send(offsets, group, left_s))
+            self._steps.call("commit", lambda left_s: send(offsets, group, left_s))
             crash_point("between_offsets_and_commit")
             # A commit waits for all deliveries first; one that failed makes it fail.
-            self._call("commit", self._producer.commit_transaction)
+            self._steps.call("commit", self._producer.commit_transaction)
         except AbortedError:
             if may_repeat:
                 return False
@@ -352,45 +282,47 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], None]):
         """Abort, and write the epoch's records again: a broker that restarted may ask for it."""
         self._repeated = True
         _log.warning("transaction_repeated", lane=self._lane, records=sum(map(len, self._taken)))
-        self._call("abort", self._producer.abort_transaction)
-        self._call("begin", lambda _: self._producer.begin_transaction())
+        looks = bool(self._sink.outputs)
+        found = self._mender.under_the_open_one() if looks else {}
+        self._steps.call("abort", self._producer.abort_transaction)
+        taken = self._mender.taken(found)
+        # What was written again is no more lost for being aborted again.
+        self._lost = {**taken, **self._lost}
+        self._steps.call("begin", lambda _: self._producer.begin_transaction())
         self._spoilt = False
+        self._restore()
         for records in self._taken:
             self._produce(records)
 
+    def _restore(self) -> None:
+        """Write what the abort took of the epoch before, where it was."""
+        lost = [message for messages in self._lost.values() for message in messages]
+        deadline_s, place = self._steps.deadline_s(), 0
+        while place < len(lost):
+            message = lost[place]
+            try:
+                self._producer.produce(
+                    message.topic() or "",
+                    message.value(),
+                    key=message.key(),
+                    partition=message.partition() or 0,
+                    headers=message.headers(),
+                    timestamp=message.timestamp()[1],
+                )
+                place += 1
+            except BufferError:
+                self._producer.poll(PAUSE_S)
+                if time.monotonic() > deadline_s:
+                    raise self._steps.late("write", "no room in its queue") from None
+        if lost:
+            _log.warning("records_restored", lane=self._lane, records=place)
+
     def close(self) -> None:
         """Give up an open transaction; its epoch is repeated at the next start."""
-        self._together.leave(self._lane, _STEP_S)
+        self._together.leave(self._lane, TRY_S)
         if self.is_open:
             try:
-                self._producer.abort_transaction(_POLL_S * 100)
+                self._producer.abort_transaction(TRY_S)
             except KafkaException as err:
                 _log.warning("abort_failed", lane=self._lane, error=err.args[0].name())
-        self._reader.close()
-
-    def _call(self, what: str, call: Callable[[float], Any]) -> Any:
-        """Call the client with the seconds to wait, and again where it says that this is safe."""
-        deadline_s = min(time.monotonic() + self._step_s_max, self._ends_s)
-        while True:
-            try:
-                return call(_STEP_S)
-            except KafkaException as err:
-                error = err.args[0]
-                if error.txn_requires_abort() and what == "commit":
-                    raise aborted(self._lane, error) from None
-                if not (error.retriable() or error.code() in _PASSING or _is_silence(what, error)):
-                    raise self._refused(what, error) from None
-                if time.monotonic() > deadline_s:
-                    raise self._late(what, f"Kafka error {error.name()}") from None
-                time.sleep(_POLL_S)
-
-    def _refused(self, what: str, error: KafkaError) -> AirsideError:
-        return refused(what, self._lane, error, timeout_s=self._timeout_s)
-
-    def _late(self, what: str, found: str) -> TransientError:
-        return late(what, self._lane, found, step_s_max=self._step_s_max)
-
-
-def _is_silence(what: str, error: KafkaError) -> bool:
-    """Whether a read had no answer: a coordinator that is busy, or one that waits for an end."""
-    return what == "read" and error.code() == KafkaError._TIMED_OUT  # noqa: SLF001 - its name
+        self._watermark.close()

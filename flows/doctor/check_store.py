@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from connectors.clickhouse import saved_rows
-from connectors.kafka import lane_state
+from connectors.kafka import lane_state, watermark
 from connectors.kafka.survey import Cluster, Place, Span
 from connectors.lane_sink import lane_key
 from connectors.recovery import Store, find_cells, is_in_use, load_plain, read_store
@@ -40,6 +40,7 @@ NULL_ROWS_MAX: Final = 10_000
 _READ: Final = "read_lanes"
 _GATE: Final = "pass_gate"
 _ROWS: Final = "write_rows"
+_RECORDS: Final = "publish_records"
 _SHOWN_MAX: Final = 5
 _MIB: Final = 1 << 20
 _RESTORE: Final = "restore the flow's whole folder below `recovery` from a backup"
@@ -158,6 +159,7 @@ def check_states(stores: Stores, shape: Shape) -> Finding:
             partial(_version, "journeys", behind_reader=shape.flow == JOURNEY),
         ),
         _ROWS: ((saved_rows.STATE_VERSION,), _rows_version),
+        _RECORDS: ((watermark.VERSION,), _mark_version),
         TIMING_STEP: (
             timing_state.READABLE,
             partial(_version, "timing", behind_reader=shape.flow == TIMING),
@@ -322,3 +324,9 @@ def check_size(stores: Stores) -> Finding:
         do = "no step of this release forgets that many; starts get slow: report it with its steps"
         return warn("store_size", found, do)
     return ok("store_size", found)
+
+
+def _mark_version(state: bytes) -> int:
+    """A sink that publishes at least once saves nothing, and so did earlier releases."""
+    mark = load_plain(state)
+    return watermark.VERSION if mark is None else int(read_lane(state)["version"])

@@ -10,8 +10,8 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from connectors.kafka.client import client_config, read_metadata
-from connectors.kafka.forgotten import CONTROL_HEADER
 from flows.simulate.truth import Place, checksum
+from schemas.blocks import CONTROL_HEADER
 from schemas.errors import PermanentError
 from schemas.ticket import Header
 

@@ -8,9 +8,9 @@ import msgspec
 
 from flows.steps.accept import PROFILE_TOPIC, accepted_block, to_follow
 from flows.steps.publish import ZONE_HEADER
-from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, CheckedBlock, RawBlock
+from schemas.blocks import CONTROL_HEADER, ORIGIN_HEADER, AcceptedBlock, CheckedBlock, RawBlock
 from schemas.events import DECODE_ERRORS, EVENT_TYPES
-from schemas.ticket import Ticket
+from schemas.ticket import Header, Ticket
 from schemas.ticket_reader import TicketReader
 
 STATE_VERSION: Final = 1
@@ -42,9 +42,10 @@ class RoutedReader:
         zones: dict[int, str] = {}
         left_out: dict[str, int] = {}
         for place, ticket in enumerate(tickets):
-            code = refusals[place].code if ticket is None else ""
             if ticket is not None:
                 code = self._take(raw, place, ticket, bodies, zones)
+            else:
+                code = "" if _is_control(raw.headers[place]) else refusals[place].code
             if code:
                 left_out[code] = left_out.get(code, 0) + 1
             elif bodies[place] is not None:
@@ -119,6 +120,11 @@ class RoutedReader:
         slowest_ms = min(self._newest.values(), default=0)
         self._watermark_ms = state.get("watermark", slowest_ms)
         self._seen = {(topic, part): dict(seen) for topic, part, seen in state["seen"]}
+
+
+def _is_control(headers: list[Header] | None) -> bool:
+    """Whether a record only ended a transaction."""
+    return any(name == CONTROL_HEADER for name, _ in headers or ())
 
 
 def profiles_of(block: CheckedBlock) -> AcceptedBlock | None:

@@ -157,7 +157,7 @@ def leave_open() -> None:
         self._begin()
         self._producer.produce("ntf.routed.open.v1", value=b"{}")
         self._producer.flush(10)
-        self._reader.close()
+        self._watermark.close()
 
     _put(TransactionalPartition, "close", close)
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from connectors.kafka.forgotten import CONTROL_HEADER, Held, find_open, read_held
+from connectors.kafka.forgotten import Held, find_open, read_held
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
 from connectors.native.level import Wish
-from schemas.blocks import ORIGIN_HEADER, Origin, OutRecord
+from schemas.blocks import CONTROL_HEADER, ORIGIN_HEADER, Origin, OutRecord
 from schemas.errors import ConfigError, PermanentError, TransientError
 from schemas.records import Records, Stamped
 from schemas.ticket import Header
@@ -39,7 +39,11 @@ class Place:
         self.out = make_topic(self.servers, f"{prefix}out", partitions=partitions)
 
     def open(
-        self, timeout_s: float = 60.0, step_s_max: float = 60.0, **extra: str
+        self,
+        timeout_s: float = 60.0,
+        step_s_max: float = 60.0,
+        saved: dict[str, Any] | None = None,
+        **extra: str,
     ) -> TransactionalPartition:
         sink = TransactionalSink(
             bootstrap_servers=self.servers,
@@ -52,7 +56,7 @@ class Place:
             level=self.level,
             extra={name.replace("_", "."): value for name, value in extra.items()},
         )
-        return sink.open_lane(0)
+        return sink.open_lane(0, saved)
 
     def records(self, offsets: Iterable[int], partition: int = 0) -> Records:
         """The first half by column, the others one by one."""
@@ -335,8 +339,11 @@ class Telling:
 
 def commit_into_a_killed_broker(
     kafka: Breakable, place: Place, delay_s: float
-) -> TransactionalPartition | None:
-    """The lane whose epoch ended well while some of it stayed open; None where it did not."""
+) -> tuple[TransactionalPartition, dict[str, Any]] | None:
+    """The lane whose epoch ended well while some of it stayed open; None where it did not.
+
+    Also what the engine saves of it.
+    """
     part = place.open(timeout_s=600.0)
     part.write_batch([[place.single(n) for n in range(10 * MANY)]])
     part._producer.flush(30.0)
@@ -349,38 +356,57 @@ def commit_into_a_killed_broker(
         kafka.kill()
         kafka.start()
         try:
-            ending.result(120.0)
+            saved = ending.result(120.0)
         except (TransientError, PermanentError):
             return None
     part._producer = telling._producer
-    return part if find_open({"bootstrap.servers": place.servers}, [place.out]) else None
+    is_open = find_open({"bootstrap.servers": place.servers}, [place.out])
+    return (part, saved) if is_open else None
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("by", ["the process itself", "the next start"])
+@pytest.mark.parametrize(
+    "by",
+    [
+        "the process itself",
+        "the process itself, which has to abort what it wrote next",
+        "the next start",
+        "a start at once",
+        "a start at once that knows nothing of it",
+    ],
+)
 def test_a_transaction_that_kafka_forgot_to_commit_is_not_lost(
     breakable_kafka: Breakable, topic_prefix: str, by: str
 ) -> None:
     """It is ended as it was meant; an abort there would take what nobody repeats."""
-    part = None
+    left = None
     for number, delay_ms in enumerate((15, 12, 18, 20, 10, 15, 17, 13, 14, 16)):
         place = Place(breakable_kafka.bootstrap_servers, f"{topic_prefix}{number}", "pure", MANY)
-        part = commit_into_a_killed_broker(breakable_kafka, place, delay_ms / 1_000)
-        if part is not None:
+        left = commit_into_a_killed_broker(breakable_kafka, place, delay_ms / 1_000)
+        if left is not None:
             break
-    assert part is not None, "Kafka forgot none of ten commits: has it learned to end them?"
+    assert left is not None, "Kafka forgot none of ten commits: has it learned to end them?"
+    part, saved = left
 
-    # One more record ends the group's offsets, and what is open in one partition.
-    if by == "the next start":
-        part._notice_outage = lambda: None  # type: ignore[method-assign] # as if it ended before
-    part.write_batch([[place.single(10 * MANY)]])
-    part.snapshot()
-    assert (by == "the next start") == bool(
-        find_open({"bootstrap.servers": place.servers}, [place.out])
-    )
-    part.close()
-    again = place.open()
-    again.write_batch([[place.single(10 * MANY + 1)]])
+    repeated = [place.single(n) for n in range(10 * MANY)]
+    if not by.startswith("a start at once"):
+        # One more record ends the group's offsets, and what is open in one partition.
+        if by != "the process itself":
+            # As if it had not seen that the brokers were lost.
+            part._notice_outage = lambda: None  # type: ignore[method-assign]
+            part._looks = False
+        if "abort" in by:
+            part._producer = Aborting(part._producer, 2)  # type: ignore[assignment] # stands for it
+        part.write_batch([[place.single(10 * MANY)]])
+        saved = part.snapshot()
+        assert (by != "the process itself") == bool(
+            find_open({"bootstrap.servers": place.servers}, [place.out])
+        )
+        part.close()
+    knows = by != "a start at once that knows nothing of it"
+    again = place.open(saved=saved if knows else None)
+    # The engine repeats an epoch that it did not save.
+    again.write_batch([[*repeated, *map(place.single, (10 * MANY, 10 * MANY + 1))]])
     again.snapshot()
 
     assert {} == find_open({"bootstrap.servers": place.servers}, [place.out])
@@ -477,6 +503,7 @@ def test_all_steps_that_end_an_epoch_have_a_bound_together(
     part = place.open(step_s_max=10.0)
     clock = SteadyTime()
     monkeypatch.setattr("connectors.kafka.transactions.time", clock)
+    monkeypatch.setattr("connectors.kafka.steps.time", clock)
     slow = SlowAndAborting(part._producer, clock, 11.0)
     part._producer = slow  # type: ignore[assignment] # stands for it
     part.write_batch([place.records(range(5))])

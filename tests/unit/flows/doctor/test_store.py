@@ -241,6 +241,11 @@ def test_a_store_in_use_is_a_warning_and_its_lock_is_left(tmp_path: Path, place:
         ("pass_gate", pickle.dumps(b"\xc1"), "pass_gate 000: no state"),
         ("pass_gate", pickle.dumps(5), "pass_gate 000: no state"),
         ("write_rows", rows_state(9), "write_rows 000: version 9, expected 1"),
+        (
+            "publish_records",
+            lane_state(0, 40, version=2),
+            "publish_records 000: version 2, expected 1",
+        ),
         ("write_rows", pickle.dumps(b"\xc1"), "write_rows 000: no rows with a version"),
         ("roll_up", pickle.dumps(5), "steps that this release does not have: roll_up"),
     ],

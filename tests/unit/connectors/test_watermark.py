@@ -1,0 +1,25 @@
+"""What is saved of a watermark."""
+
+from __future__ import annotations
+
+import pytest
+
+from connectors.kafka.watermark import dump_mark, load_mark
+from schemas.errors import PermanentError
+
+
+def test_a_saved_watermark_comes_back_and_is_a_copy() -> None:
+    mark = {("t", 0): 3}
+    saved = dump_mark(mark)
+    mark[("t", 0)] = 4
+
+    assert {("t", 0): 3} == load_mark(saved, 0)
+
+
+def test_a_release_that_saved_none_is_followed_without() -> None:
+    assert {} == load_mark(None, 0)
+
+
+def test_a_watermark_of_a_later_release_is_refused() -> None:
+    with pytest.raises(PermanentError, match="watermark of version 2"):
+        load_mark({"version": 2, "next": {}}, 0)
