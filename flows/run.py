@@ -41,6 +41,7 @@ from flows.cells import Cell, Home, Lease, Manifest, opened_store, owned, say_er
 from flows.settings import Settings
 from flows.steps.gate import LaneGate
 from flows.stop import Stop
+from flows.timing.record import DECISION_TOPIC
 from schemas.blocks import Outputs
 from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
 from schemas.topics_catalog import load_topics
@@ -234,11 +235,15 @@ def make_record_sink(
 
 
 def topics_of(flow_id: str) -> list[str]:
-    """The topics that this flow writes to, and nobody but Airside does."""
+    """The topics that this flow writes to in transactions, and nobody but Airside does.
+
+    Decisions leave at once: that one is there does not show that its epoch was committed.
+    """
     return [
         topic.topic
         for topic in load_topics().values()
-        if all(name.startswith("airside-") for name in topic.producers)
+        if topic.topic != DECISION_TOPIC
+        and all(name.startswith("airside-") for name in topic.producers)
         and (flow_id == everything.FLOW_ID or f"airside-{flow_id}" in topic.producers)
     ]
 

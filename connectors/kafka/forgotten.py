@@ -12,22 +12,26 @@ takes what was committed. So it is ended before anything else is written, the wa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from confluent_kafka import IsolationLevel, KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
 from connectors.kafka.lane_state import Place
-from connectors.kafka.spans import Span, newest_ends, oldest, places_of, read_spans
+from connectors.kafka.spans import Span, first_since, newest_ends, places_of, read_spans
+from connectors.kafka.watermark import newest
 from schemas.blocks import ORIGIN_HEADER, Origin
 
+X = TypeVar("X")
+
+REST_S: Final = 1.0
+"""What is open for longer than this is not just being ended."""
+
 _PAUSE_S: Final = 0.25
-_REST_S_MAX: Final = 1.0
 _LOOK_S: Final = 0.05
 _ANSWER_S: Final = 5.0
-_WINDOWS: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 
 class Ending(Enum):
@@ -67,19 +71,31 @@ class Held(NamedTuple):
 
 
 def find_open(
-    config: Mapping[str, Any], topics: Sequence[str], *, wait_s_max: float = 30.0
+    config: Mapping[str, Any],
+    topics: Sequence[str],
+    *,
+    rest_s: float = REST_S,
+    wait_s_max: float = 30.0,
 ) -> dict[Place, Span]:
-    """The partitions of these topics in which a transaction stays open for longer than a moment.
+    """The partitions of these topics in which a transaction is open, and still is `rest_s` later.
 
     Shapes: topics that are missing are left out.
     Errors: KafkaException when the brokers do not say so in time; one question may last 5 s longer.
     """
-    ends_s = time.monotonic() + wait_s_max
+    return _patiently(
+        lambda admin, left_s: _look(admin, topics, rest_s, left_s), config, wait_s_max
+    )
+
+
+def _patiently(
+    ask: Callable[[AdminClient, float], X], config: Mapping[str, Any], wait_s: float
+) -> X:
+    """A broker that just started may not lead a partition yet, or under another number."""
+    ends_s = time.monotonic() + wait_s
     while True:
         try:
-            return _look(AdminClient(dict(config)), topics, min(_ANSWER_S, wait_s_max))
+            return ask(AdminClient(dict(config)), min(_ANSWER_S, wait_s))
         except KafkaException:
-            # A broker that just started may not lead the partition yet, or under another number.
             if time.monotonic() > ends_s:
                 raise
             time.sleep(_PAUSE_S)
@@ -116,53 +132,93 @@ def read_done(
     is_done: Callable[[Origin], bool | None],
     wait_s_max: float = 30.0,
 ) -> dict[Place, list[Message]]:
-    """The committed records of a lane that lie in an open transaction of its own, in their order.
+    """The committed records of a lane under open transactions of its own, in their order.
 
+    That a transaction is the lane's own shows its first record: only those are read whole.
     Errors: KafkaException when they cannot be read in time.
     """
-    found: dict[Place, list[Message]] = {}
-    for place, message in read_spans(config, spans, "read_uncommitted", wait_s_max=wait_s_max):
-        origin = _origin_of(message)
-        done = is_done(origin) if origin is not None else None
-        if done and (place in found or message.offset() == spans[place].first):
-            found.setdefault(place, []).append(message)
+    heads = {place: Span(span.first, span.first + 1) for place, span in spans.items()}
+    own = {
+        place: spans[place]
+        for place, message in _read_loosely(config, heads, wait_s_max)
+        if _is_done(message, is_done)
+    }
+    found: dict[Place, list[Message]] = {place: [] for place in own}
+    for place, message in _read_loosely(config, own, wait_s_max):
+        if _is_done(message, is_done):
+            found[place].append(message)
     return found
+
+
+def is_visible(
+    config: Mapping[str, Any], places: Mapping[Place, int], *, wait_s_max: float = 30.0
+) -> dict[Place, bool | None]:
+    """Whether the records at these offsets were committed; None while their transaction is open.
+
+    Errors: KafkaException when it cannot be read in time.
+    """
+
+    def ends(admin: AdminClient, left_s: float) -> dict[Place, int]:
+        return newest_ends(admin, [*places], IsolationLevel.READ_COMMITTED, left_s)
+
+    stable = _patiently(ends, config, wait_s_max) if places else {}
+    known: dict[Place, bool | None] = {
+        place: False if offset < stable[place] else None for place, offset in places.items()
+    }
+    spans = {
+        place: Span(places[place], places[place] + 1) for place in known if known[place] is False
+    }
+    for place, _ in read_spans(config, spans, "read_committed", wait_s_max=wait_s_max):
+        known[place] = True
+    return known
 
 
 def read_published(
     config: Mapping[str, Any],
     topics: Sequence[str],
     *,
+    since_ms: int,
     is_done: Callable[[Origin], bool | None],
     wait_s_max: float = 30.0,
 ) -> dict[Place, int]:
     """How far the committed records of a lane reach that its watermark does not know of.
 
-    A lane's records lie in a partition in the order of their epochs, so each is read backwards up
-    to the first that the watermark knows, or for a million messages.
-    Shapes: by input partition the offset behind the last origin; `is_done` as for `read_held`.
+    Only what was written since the last commit that is known can be of another one. A lane's
+    records lie in a partition in the order of their epochs: one that the watermark knows comes
+    after all that do not count.
+    Shapes: `topics` are written in transactions only; by input partition the offset behind the
+    last origin; `is_done` as for `read_held`.
     Errors: KafkaException when it cannot be read in time.
     """
-    ends_s = time.monotonic() + wait_s_max
-    admin = AdminClient(dict(config))
-    answer_s = min(_ANSWER_S, wait_s_max)
-    places = places_of(admin, topics, answer_s)
-    first = oldest(admin, places, answer_s)
-    upto = newest_ends(admin, places, IsolationLevel.READ_COMMITTED, answer_s)
-    reach: dict[Place, int] = {}
-    for window in _WINDOWS:
-        spans = {place: Span(max(first[place], end - window), end) for place, end in upto.items()}
-        upto = {place: span.first for place, span in spans.items() if span.first > first[place]}
-        left_s = ends_s - time.monotonic()
-        for place, message in read_spans(config, spans, "read_committed", wait_s_max=left_s):
-            origin = _origin_of(message)
-            done = is_done(origin) if origin is not None else None
-            if done:
-                upto.pop(place, None)
-            elif done is not None and origin is not None:
-                source = (origin.topic, origin.partition)
-                reach[source] = max(reach.get(source, 0), origin.offset + 1)
-    return reach
+
+    def spans_of(admin: AdminClient, left_s: float) -> dict[Place, Span]:
+        places = places_of(admin, topics, left_s)
+        first = first_since(admin, places, since_ms, left_s)
+        ends = newest_ends(admin, places, IsolationLevel.READ_COMMITTED, left_s)
+        return {place: Span(first[place], ends[place]) for place in places if first[place] >= 0}
+
+    spans = _patiently(spans_of, config, wait_s_max)
+    reached: dict[Place, dict[Place, int]] = {place: {} for place in spans}
+    for place, message in read_spans(config, spans, "read_committed", wait_s_max=wait_s_max):
+        origin = _origin_of(message)
+        done = is_done(origin) if origin is not None else None
+        if done:
+            reached[place].clear()
+        elif done is not None and origin is not None:
+            source = (origin.topic, origin.partition)
+            reached[place][source] = max(reached[place].get(source, 0), origin.offset + 1)
+    return newest(*reached.values())
+
+
+def _read_loosely(
+    config: Mapping[str, Any], spans: Mapping[Place, Span], wait_s_max: float
+) -> Iterator[tuple[Place, Message]]:
+    return read_spans(config, spans, "read_uncommitted", wait_s_max=wait_s_max)
+
+
+def _is_done(message: Message, is_done: Callable[[Origin], bool | None]) -> bool:
+    origin = _origin_of(message)
+    return origin is not None and is_done(origin) is True
 
 
 def _origin_of(message: Message) -> Origin | None:
@@ -170,9 +226,11 @@ def _origin_of(message: Message) -> Origin | None:
     return Origin.of(next((told for name, told in headers if name == ORIGIN_HEADER), None))
 
 
-def _look(admin: AdminClient, topics: Sequence[str], answer_s: float) -> dict[Place, Span]:
+def _look(
+    admin: AdminClient, topics: Sequence[str], rest_s: float, answer_s: float
+) -> dict[Place, Span]:
     places = places_of(admin, topics, answer_s)
-    rested_s = time.monotonic() + _REST_S_MAX
+    rested_s = time.monotonic() + rest_s
     while True:
         # In this order: what is committed between the two looks is not open.
         newest = newest_ends(admin, places, IsolationLevel.READ_UNCOMMITTED, answer_s)

@@ -35,13 +35,18 @@ class Span(NamedTuple):
 def places_of(admin: AdminClient, topics: Sequence[str], answer_s: float) -> list[Place]:
     """All partitions of these topics; topics that are missing are left out.
 
-    Errors: KafkaException when the brokers do not answer in time.
+    Errors: KafkaException when the brokers do not answer in time, or a topic has no leader yet.
     """
     known = admin.list_topics(timeout=answer_s).topics
+    there = [topic for topic in topics if topic in known]
+    for topic in there:
+        error = known[topic].error
+        if error is not None and error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise KafkaException(error)
     return [
         (topic, number)
-        for topic in topics
-        if topic in known and known[topic].error is None
+        for topic in there
+        if known[topic].error is None
         for number in known[topic].partitions
     ]
 
@@ -57,13 +62,15 @@ def newest_ends(
     return _offsets(admin, places, latest, level, answer_s)
 
 
-def oldest(admin: AdminClient, places: Sequence[Place], answer_s: float) -> dict[Place, int]:
-    """The first offsets that Kafka still keeps.
+def first_since(
+    admin: AdminClient, places: Sequence[Place], at_ms: int, answer_s: float
+) -> dict[Place, int]:
+    """The first offsets that were written at this time or later; -1 where nothing was.
 
     Errors: KafkaException when the brokers do not answer in time.
     """
-    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # it has no types
-    return _offsets(admin, places, earliest, IsolationLevel.READ_UNCOMMITTED, answer_s)
+    since = OffsetSpec.for_timestamp(at_ms)
+    return _offsets(admin, places, since, IsolationLevel.READ_UNCOMMITTED, answer_s)
 
 
 def _offsets(

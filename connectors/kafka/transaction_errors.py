@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from confluent_kafka import KafkaError
@@ -60,6 +61,19 @@ def late(what: str, lane: int, found: str, *, step_s_max: float) -> TransientErr
         found=f"{found} for {step_s_max:g} s",
         expected="an answer within AIRSIDE_KAFKA__DELIVERY_S_MAX",
         hint=_REPEATED,
+    )
+
+
+def not_restored(lane: int, first: Mapping[Place, int]) -> PermanentError:
+    """What was committed, forgotten by Kafka, and taken by an abort."""
+    places = ", ".join(f"{topic}/{part} from {at}" for (topic, part), at in first.items())
+    return PermanentError(
+        do="write again",
+        kind="records of lane",
+        name=str(lane),
+        found=f"an epoch that Kafka had committed and then aborted, in {places}",
+        hint="these records are lost to readers of what is committed: read them there with "
+        "read_uncommitted, by their airside-origin, and publish them again",
     )
 
 

@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import structlog
 from bytewax.outputs import StatefulSinkPartition
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage, client_config
-from connectors.kafka.forgotten import find_open
+from connectors.kafka.forgotten import REST_S, find_open
 from connectors.kafka.lane_state import Place
 from connectors.kafka.mend import Mender
 from connectors.kafka.outlet import open_outlet
@@ -30,7 +30,7 @@ from connectors.kafka.spans import Span
 from connectors.kafka.steps import PAUSE_S, TRY_S, Steps
 from connectors.kafka.together import Together
 from connectors.kafka.transaction_errors import AbortedError
-from connectors.kafka.watermark import Mark, Watermark, dump_mark, load_mark, offsets_of
+from connectors.kafka.watermark import Mark, Watermark, dump_mark, load_mark, newest, offsets_of
 from connectors.lane_sink import LaneSink, lane_key
 from connectors.metrics import EPOCHS, PUBLISHED
 from connectors.native.level import Wish, choose_level
@@ -98,12 +98,15 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
             "delivery.report.only.error": True,
         }
 
-    def left_open(self) -> dict[Place, Span]:
+    def left_open(self, *, rest_s: float = REST_S) -> dict[Place, Span]:
         """Where a transaction is open; none is where none was when last asked, or `look_again`."""
-        if self._open is None or self._open:
+        found = self._open
+        if found is None or found:
             # As long as any step: brokers that are away are waited for here as elsewhere.
-            self._open = find_open(self.shared, self.outputs, wait_s_max=self.step_s_max)
-        return self._open
+            wait_s = self.step_s_max
+            found = find_open(self.shared, self.outputs, rest_s=rest_s, wait_s_max=wait_s)
+            self._open = found
+        return found
 
     def look_again(self) -> None:
         """Know no more that nothing is open."""
@@ -142,7 +145,6 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], dict[str
         self._mark = self._read_mark(sink, saved)
         self._reach: Mark = {}
         self._taken: list[Sequence[OutRecord]] = []
-        self._lost: dict[Place, list[Message]] = {}
         self._spoilt = False
         self._repeated = False
         self._sink = sink
@@ -259,13 +261,15 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], dict[str
                 raise self._steps.late("commit", "transactions that had to be aborted")
             self._repeat()
         self.is_open = False
-        self._taken, self._lost = [], {}
+        self._taken = []
         self._steps.ends_s = float("inf")
         crash_point("after_sink_commit")
 
     def _committed(self, *, may_repeat: bool) -> bool:
         """Commit; False when Kafka says that this transaction has to be aborted."""
-        offsets, group = offsets_of(self._reach), self._watermark.group()
+        # An abort may have taken what Kafka forgot to keep of the watermark before.
+        reach = newest(self._mark, self._reach) if self._repeated else self._reach
+        offsets, group = offsets_of(reach), self._watermark.group()
         send = self._producer.send_offsets_to_transaction
         try:
             self._steps.call("commit", lambda left_s: send(offsets, group, left_s))
@@ -282,40 +286,16 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], dict[str
         """Abort, and write the epoch's records again: a broker that restarted may ask for it."""
         self._repeated = True
         _log.warning("transaction_repeated", lane=self._lane, records=sum(map(len, self._taken)))
+        self._sink.look_again()
         looks = bool(self._sink.outputs)
         found = self._mender.under_the_open_one() if looks else {}
         self._steps.call("abort", self._producer.abort_transaction)
-        taken = self._mender.taken(found)
-        # What was written again is no more lost for being aborted again.
-        self._lost = {**taken, **self._lost}
+        if found:
+            self._mender.restore(self._watermark, found)
         self._steps.call("begin", lambda _: self._producer.begin_transaction())
         self._spoilt = False
-        self._restore()
         for records in self._taken:
             self._produce(records)
-
-    def _restore(self) -> None:
-        """Write what the abort took of the epoch before, where it was."""
-        lost = [message for messages in self._lost.values() for message in messages]
-        deadline_s, place = self._steps.deadline_s(), 0
-        while place < len(lost):
-            message = lost[place]
-            try:
-                self._producer.produce(
-                    message.topic() or "",
-                    message.value(),
-                    key=message.key(),
-                    partition=message.partition() or 0,
-                    headers=message.headers(),
-                    timestamp=message.timestamp()[1],
-                )
-                place += 1
-            except BufferError:
-                self._producer.poll(PAUSE_S)
-                if time.monotonic() > deadline_s:
-                    raise self._steps.late("write", "no room in its queue") from None
-        if lost:
-            _log.warning("records_restored", lane=self._lane, records=place)
 
     def close(self) -> None:
         """Give up an open transaction; its epoch is repeated at the next start."""

@@ -7,6 +7,7 @@ that holds the group's offsets, and keeps it when Kafka forgets a group that was
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -17,16 +18,18 @@ from schemas.errors import PermanentError
 
 VERSION: Final = 1
 
-_DOUBTS: Final = 2
-
 Mark = dict[Place, int]
 
 
 class Found(NamedTuple):
-    """What Kafka tells: the offsets that are committed, and whether a transaction holds others."""
+    """What Kafka tells: the offsets that are committed, and whether a transaction holds others.
+
+    Units: `at_ms` is when the newest of them was committed, 0 when that is not known.
+    """
 
     mark: Mark
     is_held: bool
+    at_ms: int = 0
 
 
 def dump_mark(mark: Mapping[Place, int]) -> dict[str, Any]:
@@ -67,15 +70,11 @@ def newest(*marks: Mapping[Place, int]) -> Mark:
 
 
 class Watermark:
-    """The offsets of one group in Kafka.
-
-    State: how often Kafka did not answer who asks for what no transaction holds.
-    """
+    """The offsets of one group in Kafka. State: a consumer that never joins the group."""
 
     def __init__(self, config: Mapping[str, Any], group: str) -> None:
         self._config = {**config, "group.id": group, "enable.auto.commit": False}
-        self._stable = Consumer(self._config)
-        self._doubts = 0
+        self._consumer = Consumer(self._config)
 
     def places(
         self, sources: Sequence[str], lane: int, lanes: int, answer_s: float
@@ -84,7 +83,7 @@ class Watermark:
 
         Errors: KafkaException when the brokers do not answer in time.
         """
-        topics = self._stable.list_topics(timeout=answer_s).topics
+        topics = self._consumer.list_topics(timeout=answer_s).topics
         return [
             TopicPartition(topic, number)
             for topic in sources
@@ -93,25 +92,27 @@ class Watermark:
         ]
 
     def read(self, places: Sequence[TopicPartition], answer_s: float) -> Found:
-        """What is committed for these partitions; a try, to be repeated.
+        """What is committed for these partitions; may take three times `answer_s`.
 
-        Kafka gives no answer while a transaction holds offsets of the group, but to who does not
-        mind. Once could be a broker that is busy.
-        Errors: KafkaException when the broker does not answer, or did not for the first time.
+        While a transaction holds offsets of the group, Kafka answers only who does not mind. Once
+        could be a broker that is busy, or a client that hangs, so another one asks again.
+        Errors: KafkaException when the broker does not answer.
         """
         try:
-            return Found(_ask(self._stable, places, answer_s), is_held=False)
+            return _ask(self._consumer, places, answer_s)
         except KafkaException as err:
-            if err.args[0].code() != KafkaError._TIMED_OUT:  # noqa: SLF001 - its name
+            if not _is_silence(err):
                 raise
-            found = self._ask_loosely(places, answer_s)
-            self._doubts += 1
-            if self._doubts < _DOUBTS:
+        found = self._ask_anew(places, answer_s, "read_uncommitted")
+        try:
+            return self._ask_anew(places, answer_s, "read_committed")
+        except KafkaException as err:
+            if not _is_silence(err):
                 raise
-            return Found(found, is_held=True)
+        return found._replace(is_held=True)
 
-    def _ask_loosely(self, places: Sequence[TopicPartition], answer_s: float) -> Mark:
-        consumer = Consumer({**self._config, "isolation.level": "read_uncommitted"})
+    def _ask_anew(self, places: Sequence[TopicPartition], answer_s: float, level: str) -> Found:
+        consumer = Consumer({**self._config, "isolation.level": level})
         try:
             return _ask(consumer, places, answer_s)
         finally:
@@ -119,21 +120,28 @@ class Watermark:
 
     def group(self) -> Any:
         """What a transaction has to be told of the group."""
-        return self._stable.consumer_group_metadata()
+        return self._consumer.consumer_group_metadata()
 
     def close(self) -> None:
         """Let the broker go."""
-        self._stable.close()
+        self._consumer.close()
 
 
-def offsets_of(mark: Mapping[Place, int]) -> list[TopicPartition]:
-    """A watermark as the client takes it."""
-    return [TopicPartition(*place, offset) for place, offset in mark.items()]
+def offsets_of(mark: Mapping[Place, int], *, at_ms: int = 0) -> list[TopicPartition]:
+    """A watermark as the client takes it, with the time of its commit beside each offset."""
+    told = str(at_ms or time.time_ns() // 1_000_000)
+    return [TopicPartition(*place, offset, told) for place, offset in mark.items()]
 
 
-def _ask(consumer: Consumer, places: Sequence[TopicPartition], answer_s: float) -> Mark:
+def _is_silence(err: KafkaException) -> bool:
+    return bool(err.args[0].code() == KafkaError._TIMED_OUT)  # noqa: SLF001 - its name
+
+
+def _ask(consumer: Consumer, places: Sequence[TopicPartition], answer_s: float) -> Found:
     found = consumer.committed([*places], timeout=answer_s)
     for part in found:
         if part.error is not None:
             raise KafkaException(part.error)
-    return {(part.topic, part.partition): part.offset for part in found if part.offset > 0}
+    mark = {(part.topic, part.partition): part.offset for part in found if part.offset > 0}
+    told = [part.metadata or "" for part in found]
+    return Found(mark, False, max((int(at) for at in told if at.isdecimal()), default=0))

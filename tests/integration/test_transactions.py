@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from connectors.kafka.forgotten import Held, find_open, read_held
+from connectors.kafka.forgotten import Held, find_open, read_done, read_held
 from connectors.kafka.transactions import TransactionalPartition, TransactionalSink
 from connectors.native.level import Wish
 from schemas.blocks import CONTROL_HEADER, ORIGIN_HEADER, Origin, OutRecord
@@ -35,6 +35,7 @@ class Place:
         self.servers = servers
         self.level = level
         self.application = f"{prefix}app"
+        self.keys: dict[int, bytes] = {}
         self.source = make_topic(self.servers, f"{prefix}in", partitions=2)
         self.out = make_topic(self.servers, f"{prefix}out", partitions=partitions)
 
@@ -92,7 +93,8 @@ class Place:
     def single(self, n: int) -> OutRecord:
         """A record with a key, so that records go to all partitions."""
         headers: list[Header] = [LABEL, ("n", b"%d" % n), self.origin(n)]
-        return OutRecord(self.out, b"k%d" % n, b"%d" % n, headers, Origin(self.source, 0, n))
+        key = self.keys.get(n, b"k%d" % n)
+        return OutRecord(self.out, key, b"%d" % n, headers, Origin(self.source, 0, n))
 
     def origin(self, n: int, partition: int = 0) -> tuple[str, bytes]:
         """The header that says where a record comes from."""
@@ -364,6 +366,14 @@ def commit_into_a_killed_broker(
     return (part, saved) if is_open else None
 
 
+def key_of_an_open_partition(place: Place) -> bytes:
+    """The key of a record that is under an open transaction."""
+    spans = find_open({"bootstrap.servers": place.servers}, [place.out])
+    config = {"bootstrap.servers": place.servers}
+    first = read_done(config, spans, is_done=lambda _: True)
+    return next(iter(first.values()))[0].key() or b""
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "by",
@@ -376,7 +386,7 @@ def commit_into_a_killed_broker(
     ],
 )
 def test_a_transaction_that_kafka_forgot_to_commit_is_not_lost(
-    breakable_kafka: Breakable, topic_prefix: str, by: str
+    breakable_kafka: Breakable, topic_prefix: str, by: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is ended as it was meant; an abort there would take what nobody repeats."""
     left = None
@@ -397,8 +407,11 @@ def test_a_transaction_that_kafka_forgot_to_commit_is_not_lost(
             part._looks = False
         if "abort" in by:
             part._producer = Aborting(part._producer, 2)  # type: ignore[assignment] # stands for it
+        # Where the epoch before is open, since a record with its first one's key is there, too.
+        place.keys[10 * MANY] = key_of_an_open_partition(place)
         part.write_batch([[place.single(10 * MANY)]])
         saved = part.snapshot()
+        assert ("abort" in by) == ("records_restored" in capsys.readouterr().out)
         assert (by != "the process itself") == bool(
             find_open({"bootstrap.servers": place.servers}, [place.out])
         )

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from connectors.clickhouse.behind import BehindSink
+from flows import everything
 from flows.cells import Cell
-from flows.run import Process, make_table_sink
+from flows.run import Process, make_table_sink, topics_of
 from flows.stop import Stop
+from flows.timing import TIMING
+from flows.timing.record import DECISION_TOPIC
 from tests.messages import settings
 
 
@@ -54,3 +57,10 @@ def test_receipts_lie_beside_the_stores_and_go_with_them(
 
     assert receipts.has(3, b"rows")
     assert (tmp_path / "recovery" / "all" / "confirmed" / "003.confirmed").exists()
+
+
+def test_what_leaves_before_its_epoch_ends_shows_no_commit() -> None:
+    """A decision that is there tells nothing of the transaction of its epoch."""
+    for flow_id in (everything.FLOW_ID, TIMING):
+        assert DECISION_TOPIC not in topics_of(flow_id)
+    assert "ntf.routed.open.v1" in topics_of(everything.FLOW_ID)
