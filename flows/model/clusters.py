@@ -76,8 +76,9 @@ class RhythmClusters:
         if not len(centres):
             message = f"could not assign people: found no centroid; expected {CHUNK} rhythms before"
             raise ValueError(message)
-        gap = rhythm(counts)[:, None] - centres[None]
-        return np.asarray((gap**2).sum(axis=2).argmin(axis=1), np.int64)
+        # The squared distance, but for what is the same for all centroids of a person.
+        gap = (centres**2).sum(axis=1) - 2.0 * np.einsum("nw,kw->nk", rhythm(counts), centres)
+        return np.asarray(gap.argmin(axis=1), np.int64)
 
     def centroids(self) -> Floats:
         """Share of activity by local hour of each cluster. Shapes: (clusters, 24)."""
