@@ -16,8 +16,9 @@ from flows.timing.clusters import FIRST, LOOK_MAX, Groups, LaneClusters, cluster
 from flows.timing.flow import make_rules
 from flows.timing.lane import TimingLane
 from flows.timing.rules import LaneRules
-from schemas.blocks import Rows
+from schemas.blocks import AcceptedBlock, Followed, Rows
 from tests.messages import HOUR_MS, NOW_MS, settings
+from tests.saved_timing import answered, homes, looked_around, went
 from tests.timing_world import lane, person, sent
 from tests.unit.flows.timing.harness import Post
 
@@ -240,6 +241,43 @@ def test_a_lane_tells_its_clusters_when_it_publishes_and_its_digest_holds_them()
     told_hash = post.lane.state_hash()
     post.lane.clusters = LaneClusters(seed=7)
     assert len({before, told_hash, post.lane.state_hash()}) == 3
+
+
+def test_a_lane_that_is_killed_anywhere_has_the_same_clusters_and_tells_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks since the last snapshot come again, to another process."""
+    monkeypatch.setattr("flows.model.clusters.CHUNK", 10)  # so few people are a chunk here
+    rules: dict[str, Any] = {"publish_s": 60, "window_s": 3_600}
+    post, blocks = Post(**rules), list[AcceptedBlock]()
+    follow = post.lane.follow
+
+    def note(block: AcceptedBlock) -> Followed:
+        blocks.append(block)
+        return follow(block)
+
+    monkeypatch.setattr(post.lane, "follow", note)
+    post.take(*homes())
+    for turn in range(4):
+        for messages in (looked_around(turn), went(turn), answered(turn)):
+            post.take(*messages)
+    saved, state, told_again = 0, b"", list[dict[str, Any]]()
+    for at in range(len(blocks)):
+        other = lane(**rules)
+        if state:
+            other.load(state)
+        for block in blocks[saved : at + 1]:
+            for rows in other.follow(block).rows:
+                told_again += lines(rows) if rows.table == "rhythm_clusters" else []
+        if at % 3 == 2:
+            saved, state = at + 1, other.dump()
+
+    once = post.rows["rhythm_clusters"]
+    assert 36 == post.lane.clusters.learned
+    assert post.lane.state_hash() == other.state_hash()
+    assert post.lane.dump() == other.dump()
+    assert len(told_again) > len(once) > CLUSTERS
+    assert all(row in once for row in told_again)
 
 
 def test_who_is_forgotten_is_in_no_count_of_the_next_telling() -> None:
