@@ -1,4 +1,4 @@
-"""`airside timing …`: what measures delivery-time policies without any service."""
+"""`airside timing …`: what measures delivery-time policies, and shows what they have learned."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def add_timing_commands(
     replay.add_argument("--json", action="store_true", help="print JSON")
     replay.set_defaults(act=replay_prompts)
     add_evaluate(parts)
+    clusters = parts.add_parser("clusters", help="by which rhythms of the day people differ")
+    clusters.add_argument("--by-lane", action="store_true", help="as each lane found them")
+    clusters.add_argument(
+        "--role", default="", help="hide clusters of fewer people than it may see"
+    )
+    clusters.add_argument("--json", action="store_true", help="print JSON")
+    clusters.set_defaults(act=show_rhythms)
 
 
 def bench_policies(options: Namespace) -> int:
@@ -98,6 +105,13 @@ def replay_prompts(options: Namespace) -> int:
         )
     _console.print(table)
     return 0
+
+
+def show_rhythms(options: Namespace) -> int:
+    """Print the newest clusters of people's rhythms."""
+    from flows.timing.show_clusters import show_clusters  # noqa: PLC0415 - starts quicker without
+
+    return show_clusters(options)
 
 
 def _names(text: str, known: Mapping[str, object]) -> list[str]:

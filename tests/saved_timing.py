@@ -26,8 +26,8 @@ from tests.timing_world import MINUTE_MS, person, reacted, request, sent
 from tests.unit.flows.timing.harness import Post
 
 ABOUT: Final = FOLDER / "about_timing.json"
-UNRELEASED: Final = (1, 2)
-ADDED: Final = {2: ("progressive", "trial.rhythms")}
+UNRELEASED: Final = (3,)
+ADDED: Final = {2: ("progressive", "trial.rhythms"), 3: ("clusters",)}
 """What each version added to the one before it."""
 
 PEOPLE: Final = range(1, 13)
@@ -77,10 +77,28 @@ def answered(turn: int) -> list[Message]:
     ]
 
 
+def looked_around(turn: int) -> list[Message]:
+    """What people do with messages of others: six activities each, at six hours."""
+    at_ms = NOW_MS + turn * 48 * HOUR_MS
+    return [
+        reacted(
+            10_000 + turn * 100 + n * 10 + hour,
+            at_ms=at_ms + (hour * 10 + n) * MINUTE_MS,
+            subject=person(n),
+        )
+        for hour in range(6)
+        for n in PEOPLE
+    ]
+
+
 def story() -> Post:
-    """A lane in the middle of things: two turns are over, in the third nobody has answered yet."""
+    """A lane in the middle of things: two turns are over, in the third nobody has answered yet.
+
+    States of before version 3 were saved by people who did not look around.
+    """
     post = Post(**RULES)
     post.take(*homes())
+    post.take(*looked_around(0))
     for turn in range(2):
         for messages in (asked(turn), went(turn), answered(turn)):
             post.take(*messages)
@@ -104,6 +122,7 @@ def holds(lane: TimingLane) -> dict[str, Any]:
         "planned": sum(len(plans) for _, plans in lane.plans.dump()),
         "sends_compared": int(lane.trial.evidence.arms[:, 1].sum()),
         "subjects": int(lane.trial.evidence.assigned.sum()),
+        "rhythms": lane.clusters.learned,
         "learned": {name: learner.experience for name, learner in lane.learners.items()},
     }
 

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import pyarrow as pa
 
-_MS: Final = pa.timestamp("ms", tz="UTC")
-_TEXT: Final = pa.string()
-_WORDS: Final = pa.list_(pa.string())
+from connectors.clickhouse.columns import COUNT as _COUNT
+from connectors.clickhouse.columns import MS as _MS
+from connectors.clickhouse.columns import REAL as _REAL
+from connectors.clickhouse.columns import TEXT as _TEXT
+from connectors.clickhouse.columns import WORDS as _WORDS
+from connectors.clickhouse.columns import Table
+from connectors.clickhouse.tables_timing import TIMING_TABLES
+
+__all__ = ["TABLES", "Table"]
+
 _HOPS: Final = pa.list_(
     pa.struct(
         [("stage", pa.string()), ("node", pa.string()), ("ms", pa.uint64()), ("act", pa.string())]
     )
 )
-_REAL: Final = pa.float64()
-_COUNT: Final = pa.uint64()
-_ODDS: Final = pa.list_(pa.struct([("slot", pa.uint8()), ("propensity", _REAL)]))
-_SLOTS: Final = pa.list_(
-    pa.struct(
-        [
-            ("bin", pa.uint8()),
-            ("lift", _REAL),
-            ("error", _REAL),
-            ("log_e", _REAL),
-            ("found", pa.bool_()),
-        ]
-    )
-)
-
-
-class Table(NamedTuple):
-    """One table: its Arrow schema, and its key where later rows replace earlier ones.
-
-    Shapes: `key` empty means that every row is another; else a flush sends one row for each key,
-    the one with the greatest `ver`.
-    """
-
-    schema: pa.Schema
-    key: tuple[str, ...] = ()
-
 
 TABLES: Final[dict[str, Table]] = {
     "facts": Table(
@@ -292,95 +273,5 @@ TABLES: Final[dict[str, Table]] = {
         ),
         key=("topic", "part", "run", "door", "code", "source", "lane"),
     ),
-    "decisions": Table(
-        pa.schema(
-            [
-                ("decision_id", _TEXT),
-                ("event_id", _TEXT),
-                ("requested_at", _MS),
-                ("journey", _TEXT),
-                ("subject", _TEXT),
-                ("campaign", _TEXT),
-                ("channel", _TEXT),
-                ("arm", _TEXT),
-                ("decided_at", _MS),
-                ("chosen_at", _MS),
-                ("chosen_slot", pa.uint8()),
-                ("propensity", _REAL),
-                ("allowed", pa.binary(21)),
-                ("alternatives", _ODDS),
-                ("score", _REAL),
-                ("reason", _TEXT),
-                ("model", _TEXT),
-                ("model_version", _TEXT),
-                ("policy", pa.uint32()),
-                ("expires_at", pa.date32()),
-                ("ver", pa.uint64()),
-            ]
-        )
-    ),
-    "decision_outcomes": Table(
-        pa.schema(
-            [
-                ("decision_id", _TEXT),
-                ("requested_at", _MS),
-                ("campaign", _TEXT),
-                ("subject", _TEXT),
-                ("responded", pa.uint8()),
-                ("responded_at", _MS),
-                ("corrected", pa.uint8()),
-                ("expires_at", pa.date32()),
-                ("ver", pa.uint64()),
-            ]
-        ),
-        key=("campaign", "requested_at", "decision_id"),
-    ),
-    "experiments": Table(
-        pa.schema(
-            [
-                ("experiment", _TEXT),
-                ("started_at", _MS),
-                ("holdout_share", _REAL),
-                ("interest", _REAL),
-                ("alpha", _REAL),
-                ("state", _TEXT),
-                ("decided_at", _MS),
-                ("ver", pa.uint64()),
-            ]
-        ),
-        key=("experiment", "started_at"),
-    ),
-    "experiment_results": Table(
-        pa.schema(
-            [
-                ("experiment", _TEXT),
-                ("at", _MS),
-                ("state", _TEXT),
-                ("lift", _REAL),
-                ("low", _REAL),
-                ("high", _REAL),
-                ("detectable", _REAL),
-                ("sends_needed", _COUNT),
-                ("log_e", _REAL),
-                ("optimised_subjects", _COUNT),
-                ("optimised_sends", _COUNT),
-                ("optimised_answers", _COUNT),
-                ("optimised_value", _REAL),
-                ("holdout_subjects", _COUNT),
-                ("holdout_sends", _COUNT),
-                ("holdout_answers", _COUNT),
-                ("holdout_value", _REAL),
-                ("left_out", _COUNT),
-                ("split_log_e", _REAL),
-                ("split_wrong", pa.bool_()),
-                ("cluster_looks", pa.uint32()),
-                ("cluster_log_e", _REAL),
-                ("clusters_exist", pa.bool_()),
-                ("slots_differ", pa.bool_()),
-                ("slots", _SLOTS),
-                ("ver", pa.uint64()),
-            ]
-        ),
-        key=("experiment", "at"),
-    ),
+    **TIMING_TABLES,
 }

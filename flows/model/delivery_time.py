@@ -11,6 +11,7 @@ import numpy as np
 
 from flows.model.choose import Bools, Slots, codes_of_keys, draw, luck_of, odds
 from flows.model.exchange import (
+    MODEL_VERSION,
     MODELS_READ,
     Population,
     arrays_of_curves,
@@ -26,7 +27,7 @@ from flows.model.posterior import Counts, mean_answer, spread_of_answer, weights
 from flows.model.shapes import BIN_OF_SLOT, HOURS, SLOTS, Floats
 from flows.model.sweeping import Sweeper
 from flows.model.tuning import Tuning
-from flows.model.upgrade import of_version_1
+from flows.model.upgrade import of_earlier
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +96,11 @@ class DeliveryTimeModel:
     def experience(self) -> int:
         """Outcomes learned here and by the shards whose sums were taken in."""
         return self.learned + sum(learned for _, learned in self._foreign.values())
+
+    @property
+    def people(self) -> People:
+        """The counts of each person, for clusters of them; `clustered` is theirs to write."""
+        return self._people
 
     def state_preference(self, users: Sequence[str], slots: Slots) -> None:
         """Take in the slots people asked for; the last word of each counts."""
@@ -298,17 +304,16 @@ class DeliveryTimeModel:
             "foreign": {source: learned for source, (_, learned) in self._foreign.items()},
             "slab": self._people.slab(),
         }
-        return pack("delivery-time", meta, arrays)
+        return pack("delivery-time", meta, arrays, version=MODEL_VERSION)
 
     @classmethod
     def load(cls, data: bytes) -> Self:
-        """Read what `dump` wrote, of this version or the one before.
+        """Read what `dump` wrote, of this version or one before.
 
         Errors: `UnreadableStateError`.
         """
         version, meta, arrays = unpack("delivery-time", data, versions=MODELS_READ)
-        if version == 1:
-            meta, arrays = of_version_1(meta, arrays)
+        meta, arrays = of_earlier(version, meta, arrays)
         model = cls(
             seed=meta["seed"],
             source=meta["source"],

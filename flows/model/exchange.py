@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from flows.model.population import Curves, Sums
 
 VERSION: Final = 2
-MODELS_READ: Final = (1, VERSION)  # of a population only today's: it is published again soon
+MODEL_VERSION: Final = 3
+MODELS_READ: Final = (1, 2, MODEL_VERSION)
+# Of a population only today's version is read: it is published again soon.
 _MAGIC: Final = b"airside-model\x00"
 
 Array = NDArray[Any]
@@ -30,10 +32,12 @@ class UnreadableStateError(ValueError):
         )
 
 
-def pack(kind: str, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+def pack(
+    kind: str, meta: Mapping[str, Any], arrays: Mapping[str, Array], *, version: int = VERSION
+) -> bytes:
     """Versioned bytes of named numbers. Delivery: the same content gives the same bytes."""
     shapes = {name: (values.dtype.str, values.shape) for name, values in arrays.items()}
-    head = {"kind": kind, "version": VERSION, "meta": meta, "arrays": shapes}
+    head = {"kind": kind, "version": version, "meta": meta, "arrays": shapes}
     text = orjson.dumps(head, option=orjson.OPT_SORT_KEYS)
     body = b"".join(np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays))
     size = len(text).to_bytes(8, "little")

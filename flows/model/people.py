@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.model.shapes import BINS
+from flows.model.shapes import BINS, HOURS, Floats
 
 Rows = NDArray[np.int64]
 NO_PREFERENCE: Final = -1
@@ -36,7 +36,7 @@ class People:
         ("activity", BINS, np.float32),
         ("recent_activity", BINS, np.float32),
     )
-    BYTES_PER_PERSON: Final = sum(4 * width for _, width, _ in COLUMNS) + 1 + 8 + 8 + 1
+    BYTES_PER_PERSON: Final = sum(4 * width for _, width, _ in COLUMNS) + 1 + 8 + 8 + 1 + 4
 
     def __init__(self, people_max: int) -> None:
         self.people_max = people_max
@@ -57,6 +57,7 @@ class People:
         self.code = np.zeros(rows, dtype=np.uint64)
         self.touched = np.zeros(rows, dtype=np.int64)
         self.here = np.zeros(rows, dtype=np.bool_)
+        self.clustered = np.zeros(rows, dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.row_of)
@@ -132,7 +133,23 @@ class People:
     @classmethod
     def arrays(cls) -> tuple[str, ...]:
         """Names of all columns."""
-        return (*(name for name, _, _ in cls.COLUMNS), "preference", "code", "touched", "here")
+        return (
+            *(name for name, _, _ in cls.COLUMNS),
+            "preference",
+            "code",
+            "touched",
+            "here",
+            "clustered",
+        )
+
+    def active(self) -> Floats:
+        """How much of each row's own activity is remembered; nothing in an empty row."""
+        return np.asarray(self.activity.sum(axis=1) + self.recent_activity.sum(axis=1), np.float64)
+
+    def rhythms(self, rows: Rows) -> Floats:
+        """Own activity by local hour, workdays and weekends together. Shapes: (n,) to (n, 24)."""
+        both = self.activity[rows] + self.recent_activity[rows]
+        return np.asarray(both.reshape(len(rows), -1, HOURS).sum(axis=1), np.float64)
 
     def slab(self) -> dict[str, object]:
         """Where everybody sits, for a snapshot."""

@@ -1,4 +1,4 @@
-"""Read what an earlier version of the model saved."""
+"""Read what earlier versions of the model saved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.model.exchange import Array, arrays_of_sums
+from flows.model.exchange import MODEL_VERSION, Array, arrays_of_sums
 from flows.model.population import Sums
 from flows.model.shapes import FRIDAY
 
@@ -36,3 +36,19 @@ def of_version_1(
     for prefix in empty:
         found |= arrays_of_sums(Sums.zero(), prefix)
     return {**meta, "place": 0}, found
+
+
+def of_version_2(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Add what version 2 did not keep: what clusters have learned of each person, nothing yet."""
+    return {**arrays, "people.clustered": np.zeros(len(arrays["people.rows"]), dtype=np.float32)}
+
+
+def of_earlier(
+    version: int, meta: dict[str, Any], arrays: dict[str, Array]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Bring what any version saved into today's form, one version after the other."""
+    if version == 1:
+        meta, arrays = of_version_1(meta, arrays)
+    if version < MODEL_VERSION:
+        arrays = of_version_2(arrays)
+    return meta, arrays

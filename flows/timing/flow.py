@@ -27,6 +27,7 @@ from flows.timing.rules import LaneRules, Tally
 from flows.timing.trial import HoldoutRule
 from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES
+from schemas.policy import Policy, seconds_of
 
 OPEN_KEY: Final = b"airside holdout, open to all"
 """What says who is in the holdout where no key is set: anyone could tell, so set one."""
@@ -34,7 +35,7 @@ OPEN_KEY: Final = b"airside holdout, open to all"
 _DAY_S: Final = 86_400
 
 
-def make_rules(settings: Settings, policy_version: int) -> LaneRules:
+def make_rules(settings: Settings, policy: Policy) -> LaneRules:
     """What a lane decides and learns by.
 
     Errors: ConfigError for an event type that does not exist.
@@ -74,7 +75,9 @@ def make_rules(settings: Settings, policy_version: int) -> LaneRules:
         people_max=timing.people_max,
         publish_ms=int(timing.publish_s * 1_000),
         results_ms=int(timing.results_s * 1_000),
-        policy=policy_version,
+        policy=policy.version,
+        people_min=max(policy.small_groups.values(), default=0),
+        told_s=seconds_of(policy.defaults.retention),
     )
 
 
@@ -130,7 +133,7 @@ def make_step(settings: Settings) -> Step:
     Errors: ConfigError for settings that name what is not there.
     """
     policy = read_policy(settings)
-    rules, kinds = make_rules(settings, policy.version), make_kinds(settings)
+    rules, kinds = make_rules(settings, policy), make_kinds(settings)
     key = settings.ticket_key
     writer = Writer(
         node=settings.node,

@@ -14,10 +14,11 @@ import numpy as np
 from flows.model.calibration import Calibration
 from flows.model.exchange import UnreadableStateError
 from flows.steps.accept import ERASURE_TOPIC, MODEL_TOPIC, PROFILE_TOPIC
+from flows.timing.clusters import LaneClusters, cluster_rows
 from flows.timing.desk import Desk
 from flows.timing.ears import Ears
 from flows.timing.feedback import NO_SLOT, Feedback, Lesson, Send
-from flows.timing.learners import Fading, Kind, Learner, Pooling, take_in
+from flows.timing.learners import Counting, Fading, Kind, Learner, Pooling, take_in
 from flows.timing.people import PeopleTable
 from flows.timing.plans import Plans
 from flows.timing.record import RESULTS_TOPIC, Writer, last_origin, note
@@ -74,6 +75,7 @@ class TimingLane:
         self.calibration = Calibration()
         self.progressive = Calibration()
         self.shards = Shards(-1)
+        self.clusters = LaneClusters(seed=rules.seed)
         self.learners: dict[str, Learner] = {}
         self._desk = Desk(
             rules,
@@ -232,6 +234,7 @@ class TimingLane:
         if self._news and self._clock_ms - self._published_ms >= self._rules.publish_ms:
             self._published += 1
             self._published_ms, self._news = self._clock_ms, False
+            rows += self._look_at_clusters()
             self.shards.drop_own()
             origin = last_origin(block, _ORDINALS[0])
             kind = b"application/msgpack"
@@ -254,6 +257,27 @@ class TimingLane:
                 rows += [self.trial.experiment.to_rows(), result.to_rows()]
         return records, rows
 
+    def _look_at_clusters(self) -> list[Rows]:
+        """Let clusters learn of those who have grown, and tell what they are then."""
+        rules = self._rules
+        found = (self.learners[name] for name in sorted(self.learners))
+        counting = next((one for one in found if isinstance(one, Counting)), None)
+        if counting is None:
+            return []
+        self.clusters.look(counting.people)
+        groups = self.clusters.groups(counting.people)
+        if groups is None:
+            return []
+        told = cluster_rows(
+            groups,
+            lane=self.number,
+            at_ms=self._clock_ms,
+            learned=self.clusters.learned,
+            people_min=rules.people_min,
+            kept_s=rules.told_s,
+        )
+        return [told]
+
     def _shard(self) -> bytes:
         populations = {
             name: learner.population().dump()
@@ -273,10 +297,11 @@ class TimingLane:
         return msgspec.msgpack.encode(shard)
 
     def state_hash(self) -> str:
-        """A digest of all models; equal after the same blocks, however often they were cut."""
+        """A digest of all models and clusters; equal after the same blocks, resumed or not."""
         whole = hashlib.blake2b(digest_size=16)
         for name in sorted(self.learners):
             whole.update(self.learners[name].dump())
+        whole.update(msgspec.msgpack.encode(self.clusters.dump()))
         return whole.hexdigest()
 
     def dump(self) -> bytes:
@@ -294,6 +319,7 @@ class TimingLane:
                 "calibration": pickle.dumps(self.calibration),
                 "progressive": pickle.dumps(self.progressive),
                 "shards": self.shards.dump(),
+                "clusters": self.clusters.dump(),
                 "learners": {name: learner.dump() for name, learner in self.learners.items()},
             }
         )
@@ -318,6 +344,11 @@ class TimingLane:
         if state["progressive"] is not None:
             self.progressive = pickle.loads(state["progressive"])  # noqa: S301 - the same
         self.shards.load(state["shards"])
+        if state["clusters"] is not None:
+            try:
+                self.clusters.load(state["clusters"])
+            except UnreadableStateError as err:
+                raise unreadable(f"clusters: {err}") from None
         for name, part in state["learners"].items():
             if name in self._kinds:
                 try:

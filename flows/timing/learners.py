@@ -13,6 +13,7 @@ from flows.model.alternatives import LinUcbPolicy, LogisticPolicy, RiverPolicy
 from flows.model.choose import odds as odds_of
 from flows.model.delivery_time import DeliveryTimeModel
 from flows.model.exchange import Population, UnreadableStateError
+from flows.model.people import People
 from flows.model.shapes import BIN_OF_SLOT
 
 Floats = npt.NDArray[np.float64]
@@ -87,6 +88,16 @@ class Fading(Protocol):
 
     def fade(self, keep: float) -> None:
         """Forget all but this share."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A learner that keeps counts of each person by hour, for clusters of them."""
+
+    @property
+    def people(self) -> People:
+        """The counts."""
         ...
 
 

@@ -15,7 +15,9 @@ from flows.timing.trial import HoldoutRule
 class LaneRules(msgspec.Struct, frozen=True):
     """What a lane decides and learns by.
 
-    Units: milliseconds. `goals` are the responses by goal, where they are not the usual ones.
+    Units: milliseconds; `told_s` seconds. `goals` are the responses by goal, where they are not
+    the usual ones. Rows about groups are kept for `told_s`, and say nothing of a group of fewer
+    than `people_min` people.
     """
 
     limits: Limits
@@ -36,6 +38,8 @@ class LaneRules(msgspec.Struct, frozen=True):
     publish_ms: int
     results_ms: int
     policy: int
+    people_min: int = 0
+    told_s: int = 0
 
 
 class Tally(msgspec.Struct):

@@ -8,8 +8,8 @@ import msgspec
 
 from schemas.errors import PermanentError
 
-STATE_VERSION: Final = 2
-READABLE: Final = (1, STATE_VERSION)
+STATE_VERSION: Final = 3
+READABLE: Final = (1, 2, STATE_VERSION)
 
 
 class _Versioned(msgspec.Struct):
@@ -30,7 +30,8 @@ def version_of(dumped: bytes) -> int:
 def read_state(dumped: bytes) -> dict[str, Any]:
     """A state as it is today; parts that an earlier version did not have are None.
 
-    Version 2 added looks at whether people differ, and how well is predicted at learning.
+    Version 2 added looks at whether people differ, and how well is predicted at learning; version
+    3 clusters of people, and in the model what they have learned of each.
     Errors: PermanentError for a version that this release does not know.
     """
     version = version_of(dumped)
@@ -38,6 +39,7 @@ def read_state(dumped: bytes) -> dict[str, Any]:
         raise unreadable(f"version {version}")
     state: dict[str, Any] = msgspec.msgpack.decode(dumped)
     state.setdefault("progressive", None)
+    state.setdefault("clusters", None)
     if state["lane"] >= 0:
         state["trial"].setdefault("rhythms", None)
     return state

@@ -44,6 +44,7 @@ FOLLOWED_TABLES: Final = (
     "lineage_edges",
     "decisions",
     "decision_outcomes",
+    "rhythm_clusters",
 )
 ASKING: Final = ("ntf.request.created.v1", "ntf.journey.created.v1")
 BY_MACHINE: Final = ("ntf.engagement.opened.v1", "ntf.engagement.clicked.v1")

@@ -31,6 +31,7 @@ ARROW_TO_CLICKHOUSE = {
     "date32[day]": "Date32",
     "list<item: string>": "Array(String)",
     "list<item: uint64>": "Array(UInt64)",
+    "list<item: double>": "Array(Float64)",
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from flows.model.clusters import CHUNK, CLUSTERS, RhythmClusters, rhythm
+from flows.model.exchange import UnreadableStateError
 from flows.model.shapes import Floats
 from tests.measure.clusters_town import agreement, by_hour, make_town
 
@@ -62,6 +64,37 @@ def test_centroids_are_shares_of_activity_beside_a_little_of_an_even_day() -> No
 
     assert np.allclose(shares, clusters.centroids()[clusters.nearest(wave[None])[0]], atol=1e-3)
     assert np.allclose(0.0, rhythm(np.stack([np.zeros(24), np.ones(24)])))
+
+
+@pytest.mark.parametrize("cut", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 777])
+def test_clusters_that_are_saved_and_read_go_on_as_if_nothing_had_been(cut: int) -> None:
+    counts = np.random.default_rng(4).poisson(1.0, (1_100, 24)).astype(np.float64)
+    straight, stopped = RhythmClusters(seed=5), RhythmClusters(seed=5)
+    straight.learn(counts)
+    stopped.learn(counts[:cut])
+    saved = msgspec.msgpack.encode(stopped.dump())
+    again = RhythmClusters.load(msgspec.msgpack.decode(saved))
+
+    assert saved == msgspec.msgpack.encode(again.dump())
+    again.learn(counts[cut:])
+    assert straight.dump() == again.dump()
+    assert np.array_equal(straight.centroids(), again.centroids())
+
+
+def test_clusters_of_another_version_are_refused_in_words() -> None:
+    with pytest.raises(UnreadableStateError, match=r"found version 2; expected version 1"):
+        RhythmClusters.load({**RhythmClusters().dump(), "version": 2})
+
+
+def test_the_cut_into_batches_changes_nothing() -> None:
+    """Sums of products may differ in the last digit by how many rows are multiplied at once."""
+    counts = np.random.default_rng(6).poisson(2.0, (500, 24)).astype(np.float64)
+    whole, pieces = RhythmClusters(seed=5), RhythmClusters(seed=5)
+    whole.learn(counts)
+    for start in range(0, len(counts), 7):
+        pieces.learn(counts[start : start + 7])
+
+    assert whole.dump() == pieces.dump()
 
 
 @pytest.mark.parametrize(("activities", "least"), [(20, 0.15), (100, 0.4)])

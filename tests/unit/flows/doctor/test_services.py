@@ -204,6 +204,7 @@ def columns() -> dict[str, dict[str, str]]:
         "list<item: uint64>": "Array(UInt64)",
         "list<item: timestamp[ms, tz=UTC]>": "Array(DateTime64(3, 'UTC'))",
         "double": "Float64",
+        "list<item: double>": "Array(Float64)",
         "fixed_size_binary[21]": "FixedString(21)",
         "bool": "Bool",
     }

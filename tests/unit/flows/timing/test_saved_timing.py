@@ -10,7 +10,16 @@ import pytest
 from flows.timing.upgrade import READABLE, STATE_VERSION
 from schemas.errors import PermanentError
 from tests.messages import HOUR_MS, NOW_MS
-from tests.saved_timing import ABOUT, RULES, answered, asked, holds, homes, timing_state
+from tests.saved_timing import (
+    ABOUT,
+    RULES,
+    answered,
+    asked,
+    holds,
+    homes,
+    looked_around,
+    timing_state,
+)
 from tests.timing_world import person, sent
 from tests.unit.flows.timing.harness import Post
 
@@ -47,6 +56,20 @@ def test_a_lane_goes_on_from_a_saved_state(version: int) -> None:
     assert {"linucb", "latent_class", "uniform"} == {one["model"] for one in found}
 
 
+@pytest.mark.parametrize(("version", "learned"), [(1, 0), (2, 0), (3, 12)])
+def test_clusters_learn_of_people_who_were_known_before_there_were_any(
+    version: int, learned: int
+) -> None:
+    """They are newcomers to clusters; who was learned already is learned again at twice as much."""
+    post = resumed(timing_state(version))
+    assert learned == post.lane.clusters.learned
+    post.take(*looked_around(4))
+    post.take(*looked_around(6))
+    post.take(sent(999, at_ms=NOW_MS + 7 * 48 * HOUR_MS, subject=person(99)))
+
+    assert learned + 12 == post.lane.clusters.learned
+
+
 def test_a_state_of_today_comes_back_to_the_byte_but_for_what_is_pickled() -> None:
     """Pickles of equal objects may differ: they tell what is shared in memory."""
     post = Post(**RULES)
@@ -66,6 +89,14 @@ def test_another_version_is_refused_in_words(version: object) -> None:
     state["version"] = version
 
     with pytest.raises(PermanentError, match=r"could not load state of \"timing\": found"):
+        Post(**RULES).lane.load(msgspec.msgpack.encode(state))
+
+
+def test_clusters_of_another_release_are_refused_in_words() -> None:
+    state = msgspec.msgpack.decode(timing_state(STATE_VERSION))
+    state["clusters"]["clusters"]["version"] = 99
+
+    with pytest.raises(PermanentError, match=r"found clusters: could not load .* version 99"):
         Post(**RULES).lane.load(msgspec.msgpack.encode(state))
 
 
