@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ from flows.steps.write_facts import Accepted, Refused, fact_rows, quarantine_row
 from schemas.blocks import CheckedBlock, Coded, Origin, Outputs, RawBlock, Rows, group
 from schemas.codes import Door
 from schemas.fates import Refusal
+from schemas.few import are_few
 from schemas.policy import RANK_OF_A_PERSON, Policy
 from schemas.records import Records
 from schemas.rollup import MINUTE_MS, Dimensions, buckets_of
@@ -294,10 +295,13 @@ class LaneGate:
         return rollup.rows(changed, lane=lane)
 
     def _dimensions(self, events: Accepted) -> Numbers:
-        """The rollup's number of each event: dimensions are made once for each that differ."""
+        """The rollup's number of each event: of many, those alike are looked up once."""
         labels, numbers = events.tickets.labels, events.tickets.numbers
         told = [events.words(name) for name in ("campaign", "channel", "currency", "arm")]
-        first, back = group([Coded(labels, numbers), *told])
+        every: Any = slice(None)
+        first = back = every
+        if not are_few(events):
+            first, back = group([Coded(labels, numbers), *told])
         words = [[column.words[code] for code in column.codes[first].tolist()] for column in told]
         found = [
             self.rollup.number_of(
@@ -307,7 +311,8 @@ class LaneGate:
                 numbers[first].tolist(), *words, strict=True
             )
         ]
-        return np.array(found, np.int64)[back]
+        numbered: Numbers = np.array(found, np.int64)[back]
+        return numbered
 
     def dump(self) -> bytes:
         """The lane's state as bytes with a version number; a copy, whatever follows."""

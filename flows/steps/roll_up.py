@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.blocks import Rows
+from schemas.columns import distinct
 from schemas.errors import PermanentError
 from schemas.rollup import HISTOGRAM_BUCKETS, MINUTE_MS, Dimensions
 
@@ -94,8 +95,7 @@ class Rollup:
         """
         codes: Codes = np.array(minutes, np.int64) << _DIMENSION_BITS
         codes |= np.array(numbers, np.int64)
-        changed: Codes
-        changed, inverse = np.unique(codes, return_inverse=True)
+        changed, inverse = distinct(codes)
         rows = self._rows_of(changed.tolist())
         places = rows[inverse]
         np.add.at(self._count, places, _ONE)
