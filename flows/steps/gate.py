@@ -130,8 +130,10 @@ class LaneGate:
             zones = dict(zip(places, events.zones, strict=True))
             watermark_ms = self.watermark_ms or 0
             followed = to_follow(block, zones=zones, held=held, watermark_ms=watermark_ms)
+            outputs = outputs._replace(accepted=followed)
+        if self._followed and refused:
             told = Counter((message.source, message.refusal.code) for _, message in refused)
-            return tell_refused(outputs._replace(accepted=followed), block, told)
+            return tell_refused(outputs, block, told)
         return outputs
 
     def _fresh(self, raw: RawBlock) -> Sequence[int]:
@@ -175,16 +177,16 @@ class LaneGate:
         What is open to all does not show where a person lives, nor that we know them.
         """
         tickets = events.tickets
-        ranks = np.array([label.decision.rank for label in tickets.labels], np.int64)
-        personal = ranks[tickets.numbers] >= RANK_OF_A_PERSON if len(ranks) else events.unknown
+        of_persons = [label.decision.rank >= RANK_OF_A_PERSON for label in tickets.labels]
+        personal = list(map(of_persons.__getitem__, tickets.numbers.tolist()))
         if profiles is None:
             profiles = self.profiles.get_all(tickets.subjects)
         found = [
-            profile if shown else None
-            for profile, shown in zip(profiles, personal.tolist(), strict=True)
+            profile if shown else None for profile, shown in zip(profiles, personal, strict=True)
         ]
         events.zones = [profile.zone if profile else "" for profile in found]
-        events.unknown = personal & np.array([profile is None for profile in found], np.bool_)
+        unknown = [profile is None for profile in found]
+        events.unknown = np.array(personal, np.bool_) & np.array(unknown, np.bool_)
 
     def _hold_profile(
         self, block: CheckedBlock, place: int, refusal: Refusal | None, *, again: bool
@@ -256,14 +258,17 @@ class LaneGate:
             rows += [fact_rows(events), *self._count(block, places, events)]
         if refused:
             rows.append(quarantine_rows([message for _, message in refused]))
-        counts = Counter((message.refusal.door, message.refusal.code) for _, message in refused)
-        counts[Door.ROUTED, ""] += len(events)
+        counts: dict[tuple[Door, str], int] = {}
+        for _, message in refused:
+            left_by = (message.refusal.door, message.refusal.code)
+            counts[left_by] = counts.get(left_by, 0) + 1
+        counts[Door.ROUTED, ""] = len(events)
         tally = _tally(events, [message for _, message in refused])
         if tally:
             rows.append(self.ledger.enter(raw.topic, tally, lane=raw.lane))
             rows += self.closed.rows(raw.lane)
         records = Records(None if isinstance(routed, list) else routed, singles)
-        return Outputs(raw.lane, raw.topic, records, rows, dict(counts))
+        return Outputs(raw.lane, raw.topic, records, rows, counts)
 
     def _count(
         self, block: CheckedBlock, places: Sequence[int], events: Accepted

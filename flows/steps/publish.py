@@ -98,7 +98,8 @@ class Publisher:
     ) -> Stamped:
         """The same by column, without a signature."""
         tickets = events.tickets
-        base_ms = np.where(tickets.recorded_ms == NO_TIME, events.recorded_ms, tickets.recorded_ms)
+        base_ms = tickets.recorded_ms.copy()
+        np.copyto(base_ms, events.recorded_ms, where=base_ms == NO_TIME)
         columns: list[tuple[str, Sequence[bytes | None]]] = [
             ("ce_id", _texts(tickets.ids)),
             ("ce_time", format_times(tickets.times_ms)),
