@@ -24,6 +24,7 @@ from flows.journey.follow import JourneyFollower
 from flows.journey.make import make_step
 from flows.process.watch import Watch
 from flows.quality.make import make_quality_step
+from flows.run import tune_garbage_collection
 from flows.simulate import World
 from flows.timing.flow import make_step as make_timing_step
 from tests.measure.__main__ import say
@@ -73,6 +74,7 @@ def measure(spent: Spent, messages: int, block_max: int, seed: int) -> None:
     }
     assert all(isinstance(one, JourneyFollower) for one in steps["journey"])
     found = 0
+    tune_garbage_collection()
     spent.clear()
     for block in blocks:
         with counted(spent, "check"):
