@@ -210,6 +210,14 @@ class Rows(NamedTuple):
     columns: dict[str, Any]
 
 
+def rows_of(table: str, names: Sequence[str], lines: Sequence[tuple[Any, ...]]) -> Rows:
+    """Lines as rows of a table. Shapes: without a line there are no columns either."""
+    if not lines:
+        return Rows(table, 0, {})
+    columns = map(list, zip(*lines, strict=True))
+    return Rows(table, len(lines), dict(zip(names, columns, strict=True)))
+
+
 class Outputs(NamedTuple):
     """All that one block leads to; `counts` says how many messages left by each (door, code).
 

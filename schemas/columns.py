@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from schemas.few import are_few
 from schemas.ticket import format_time, parse_time
 from schemas.tickets import NO_TIME, Numbers
 
@@ -24,9 +25,6 @@ _HEX_BYTES: Final = b"0123456789abcdef-"
 _TIME_BYTES: Final = len("1970-01-01T00:00:00.000Z")
 _TRACE_BYTES: Final = 55
 _TRACE_MARKS: Final = (2, 35, 52)
-MANY: Final = 24
-"""Values from which on array arithmetic costs less than one by one."""
-
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _DAY_MS: Final = 86_400_000
 _CANONICAL_MARKS: Final = (
@@ -111,7 +109,7 @@ def parse_times(values: Any) -> Numbers:
 
     Units: milliseconds since 1970 UTC; `NO_TIME` for what cannot be read.
     """
-    if len(values) >= MANY and all(values) and set(map(len, values)) == {_TIME_BYTES}:
+    if not are_few(values) and all(values) and set(map(len, values)) == {_TIME_BYTES}:
         found = _parse_canonical(b"".join(values))
     else:
         found = np.full(len(values), NO_TIME, np.int64)
@@ -160,9 +158,19 @@ def _day_of(number: int) -> int:
     return max(day.toordinal() - _EPOCH_DAY, -1)
 
 
+def distinct(values: Numbers) -> tuple[Numbers, Numbers]:
+    """The values that occur, rising, and the place among them of each."""
+    if not are_few(values):
+        return np.unique(values, return_inverse=True)
+    listed = values.tolist()
+    found = sorted(set(listed))
+    places = {value: place for place, value in enumerate(found)}
+    return np.array(found, np.int64), np.array([places[value] for value in listed], np.int64)
+
+
 def format_times(at_ms: Numbers) -> list[bytes]:
     """Write times as `format_time` does. Units: milliseconds since 1970 UTC."""
-    if len(at_ms) < MANY:
+    if are_few(at_ms):
         return [format_time(moment) for moment in at_ms.tolist()]
     seconds, back = np.unique(at_ms // 1_000, return_inverse=True)
     whole = b"".join(format_time(second * 1_000) for second in seconds.tolist())

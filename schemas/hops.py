@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.fates import Refusal
+from schemas.few import are_few
 
 Numbers = npt.NDArray[np.int64]
 
@@ -66,6 +67,8 @@ def base36(number: int) -> str:
 
 def base36_all(numbers: Numbers) -> list[str]:
     """The same of many numbers."""
+    if are_few(numbers):
+        return list(map(base36, numbers.tolist()))
     high, low = np.divmod(np.maximum(numbers, 0), len(_PAIRS))
     if high.max(initial=0) >= len(_PAIRS):
         return [base36(number) for number in numbers.tolist()]

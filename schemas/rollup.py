@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from schemas.few import are_few
 from schemas.tickets import Numbers
 
 MINUTE_MS: Final = 60_000
@@ -37,6 +38,8 @@ def bucket_of(latency_ms: int) -> int:
 
 def buckets_of(latencies_ms: Numbers) -> Numbers:
     """The bucket of each latency. Units: milliseconds, below 2^53."""
+    if are_few(latencies_ms):
+        return np.array(list(map(bucket_of, latencies_ms.tolist())), np.int64)
     # A positive number's exponent to the base of 2 is its length in bits.
     bits = np.frexp(np.maximum(latencies_ms, 0).astype(np.float64))[1]
     buckets: Numbers = np.minimum(bits, HISTOGRAM_BUCKETS - 1).astype(np.int64)

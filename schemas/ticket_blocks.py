@@ -28,6 +28,7 @@ from schemas.columns import (
     texts,
 )
 from schemas.fates import Refusal
+from schemas.few import are_few
 from schemas.hops import HOPS_BYTES_MAX, parse_hops
 from schemas.policy import RANK_OF_A_PERSON
 from schemas.ticket import Header, Label
@@ -67,7 +68,10 @@ class Grouping:
             self.take_run(first, headers[first : first + RUN])
 
     def take_run(self, first: int, run: Sequence[Sequence[Header] | None]) -> None:
-        """Take the headers of a few messages, the first of which stands at this place."""
+        """Take the headers of some messages, the first of which stands at this place."""
+        if are_few(run):
+            self.alone += range(first, first + len(run))
+            return
         rows: list[Any] = [*run]
         try:
             lengths = np.fromiter(map(len, rows), np.int64, len(rows))

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from schemas.fates import Refusal
+from schemas.few import are_few
 from schemas.hops import parse_hops
 from schemas.policy import RANK_OF_A_PERSON, Policy
 from schemas.ticket import (
@@ -35,9 +36,6 @@ UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
 _CACHE_MAX: Final = 4_096
 """Entries of each cache; a full one is emptied, so hostile headers cost time but no memory."""
-
-GROUP_MIN: Final = 24
-"""Messages of one layout from which on reading by column costs less than one by one."""
 
 _NAMES_KEPT_MAX: Final = 64
 _NAME_CHARACTERS_KEPT_MAX: Final = 1_024
@@ -123,17 +121,18 @@ class TicketReader:
         parts: list[Tickets] = []
         places: list[Sequence[int]] = []
         for found in grouping.groups.values():
-            few = len(found.places) < GROUP_MIN
             layout = self._layout_of(found.names)
-            if few or isinstance(layout, Refusal) or self._key is not None:
+            if are_few(found.places) or isinstance(layout, Refusal) or self._key is not None:
                 alone += found.places
                 continue
             part, suspects = self._read_group(found, layout)
             parts.append(part)
             places.append(found.places)
             alone += [found.places[at] for at in suspects]
+        if not parts:
+            return no_tickets(len(headers)), alone
         left = sorted(set(range(len(headers))).difference(*places))
-        if left or not parts:
+        if left:
             parts.append(no_tickets(len(left)))
             places.append(left)
         return parts[0] if len(parts) == 1 else join(parts, places), alone

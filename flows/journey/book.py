@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from flows.journey.story import (
     unpack,
 )
 from flows.journey.wheel import Wheel
-from schemas.blocks import Rows
+from schemas.blocks import Rows, rows_of
 from schemas.ticket import hash64
 
 _EVICTED_SHARE: Final = 64
@@ -167,6 +167,4 @@ class Book:
 
 def journey_rows(rows: list[tuple[Any, ...]]) -> Rows:
     """Rows as `row_of` makes them, as rows of the table."""
-    columns: Iterable[Any] = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
-    named = {name: list(column) for name, column in zip(COLUMNS, columns, strict=True)}
-    return Rows("journeys", len(rows), named)
+    return rows_of("journeys", COLUMNS, rows)

@@ -11,7 +11,7 @@ from flows.journey.acts import NAMES, bits
 from flows.journey.book import Ended
 from flows.journey.story import CHANNELS, HOLDOUT, Told, moments_of
 from flows.journey.touches import DIRECT, FIRST, LAST, Result, Share, Touch
-from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, Origin, OutRecord, Rows
+from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, Origin, OutRecord, Rows, rows_of
 from schemas.observed import OBSERVED, OUTCOMES_TOPIC
 from schemas.ticket import Header, format_time, hash64
 from schemas.topics_catalog import load_topics
@@ -156,9 +156,7 @@ def outcome_rows(
 
 def as_rows(lines: list[tuple[Any, ...]]) -> Rows:
     """Lines as rows of the table."""
-    columns: Iterable[Any] = zip(*lines, strict=True) if lines else ([] for _ in COLUMNS)
-    named = {name: list(column) for name, column in zip(COLUMNS, columns, strict=True)}
-    return Rows("outcomes", len(lines), named)
+    return rows_of("outcomes", COLUMNS, lines)
 
 
 def may_publish(classes: str) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import orjson
 
 from flows.journey.story import CHANNELS, HOLDOUT, Story, moments_of
 from flows.process.watch import Exceptional
-from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, Origin, OutRecord, Rows
+from schemas.blocks import ORIGIN_HEADER, AcceptedBlock, Origin, OutRecord, Rows, rows_of
 from schemas.process_exception import DETECTED, EXCEPTIONS_TOPIC
 from schemas.ticket import Header, format_time, hash64
 from schemas.topics_catalog import load_topics
@@ -74,9 +74,7 @@ def exception_rows(process: str, found: Sequence[Exceptional]) -> Rows:
         )
         for journey, story, finding in found
     ]
-    columns: Iterable[Any] = zip(*lines, strict=True) if lines else ([] for _ in COLUMNS)
-    named = {name: list(column) for name, column in zip(COLUMNS, columns, strict=True)}
-    return Rows("process_exceptions", len(lines), named)
+    return rows_of("process_exceptions", COLUMNS, lines)
 
 
 def exception_records(

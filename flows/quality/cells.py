@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from schemas.blocks import Rows
+from schemas.blocks import Rows, rows_of
 from schemas.quality import Quality
 
 MINUTE_MS: Final = 60_000
@@ -103,7 +102,7 @@ class Cells:
                         (key.minute * MINUTE_MS, key.dataset, key.producer, name, dimension, *more)
                     )
         self._changed.clear()
-        return as_rows("quality", COLUMNS, lines)
+        return rows_of("quality", COLUMNS, lines)
 
     def drop_before(self, minute: int) -> None:
         """Forget minutes that nothing can correct any more, and the oldest beyond the bound.
@@ -160,10 +159,3 @@ COLUMNS: Final = (
     "lane",
     "ver",
 )
-
-
-def as_rows(table: str, names: Iterable[str], lines: list[tuple[Any, ...]]) -> Rows:
-    """Lines as rows of a table."""
-    names = tuple(names)
-    columns: Iterable[Any] = zip(*lines, strict=True) if lines else ([] for _ in names)
-    return Rows(table, len(lines), {n: list(c) for n, c in zip(names, columns, strict=True)})

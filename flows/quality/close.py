@@ -60,6 +60,8 @@ class Closing:
     def close_before(self, end: int, lane: int) -> Judged:
         """Judge every minute before this one, producer by producer in the order of names."""
         judged = Judged([], [])
+        if end <= self._closed:
+            return judged
         by_minute: dict[int, list[Key]] = defaultdict(list)
         for key in self._types:
             if key.minute < end:

@@ -23,6 +23,11 @@ class Counter:
         self._cells = cells
         self._agreement = agreement
         self._known: dict[tuple[str, str], list[tuple[int, Rule]]] = {}
+        self._paired = [
+            (number, rule)
+            for number, rule in self._rules
+            if rule.after is not None or rule.constant is not None
+        ]
 
     def count_accepted(self, block: AcceptedBlock) -> dict[Key, dict[str, int]]:
         """Count a block's events; how many of each type came, by cell."""
@@ -49,12 +54,12 @@ class Counter:
 
     def _pairs(self, block: AcceptedBlock) -> Iterator[tuple[int, int, Rule, Label]]:
         """In the order of the block: what has to agree with what came before it."""
-        for number, rule in self._rules:
-            if rule.after is None and rule.constant is None:
-                continue
-            for place, label in enumerate(block.labels):
-                dataset = dataset_of(block.topic, label.type)
-                if label.type == rule.after or rule.is_of(dataset, label.type):
+        labels = block.labels
+        of = [self._rules_of(dataset_of(block.topic, label.type), label.type) for label in labels]
+        for pair in self._paired:
+            number, rule = pair
+            for place, label in enumerate(labels):
+                if label.type == rule.after or pair in of[place]:
                     yield place, number, rule, label
 
     def _agree(self, block: AcceptedBlock, place: int, number: int, rule: Rule, key: Key) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import Any, Final, NamedTuple
 
-from flows.quality.cells import as_rows
-from schemas.blocks import AcceptedBlock, Rows
+from schemas.blocks import AcceptedBlock, Rows, rows_of
 from schemas.quality import Lineage
 from schemas.topics_catalog import load_topics
 
@@ -49,32 +47,32 @@ class Undeclared(NamedTuple):
 class Edges:
     """The edges that one lane has seen.
 
-    State: for each edge how many events, and the first and last event time. `edges_max`: those
-    beyond are one edge of `hop:(many)`.
+    State: for each edge how many events, and the first and last event time; beside it, and in no
+    snapshot, whether it is declared. `edges_max`: those beyond are one edge of `hop:(many)`.
     """
 
     def __init__(self, lineage: Lineage, *, edges_max: int) -> None:
         self._lineage = lineage
         self._max = edges_max
         self._edges: dict[Edge, list[int]] = {}
+        self._declared: dict[Edge, bool] = {}
 
     def take(self, block: AcceptedBlock) -> tuple[list[Undeclared], Rows]:
         """Count a block's edges; the undeclared ones that are new, and the rows that changed."""
         ways = _TIMES.sub("", "\n".join(block.hops)).split("\n")
         sources = [label.source for label in block.labels]
-        counts = Counter(zip(sources, ways, strict=True))
-        spans: dict[tuple[str, str], tuple[int, int]] = {}
-        for way, at_ms in zip(zip(sources, ways, strict=True), block.times_ms, strict=True):
-            first, last = spans.get(way, (at_ms, at_ms))
-            spans[way] = (min(first, at_ms), max(last, at_ms))
+        seen: dict[tuple[str, str], list[int]] = {}
+        for source, way, at_ms in zip(sources, ways, block.times_ms, strict=True):
+            seen.setdefault((source, way), []).append(at_ms)
         changed: dict[Edge, None] = {}
         found: list[Undeclared] = []
-        for way, n in counts.items():
-            for edge in edges_of(way[0], way[1], block.topic):
+        for (source, way), times in seen.items():
+            first_ms, last_ms = min(times), max(times)
+            for edge in edges_of(source, way, block.topic):
                 known = self._bounded(edge)
                 if known not in self._edges and not self.is_declared(known):
-                    found.append(Undeclared(known, block.topic, way[0], spans[way][0]))
-                self._add(known, n, *spans[way])
+                    found.append(Undeclared(known, block.topic, source, first_ms))
+                self._add(known, len(times), first_ms, last_ms)
                 changed[known] = None
         return found, self._rows(list(changed), block.lane)
 
@@ -107,8 +105,11 @@ class Edges:
         lines: list[tuple[Any, ...]] = []
         for edge in edges:
             n, first_ms, last_ms = self._edges[edge]
-            lines.append((*edge, lane, self.is_declared(edge), n, first_ms, last_ms, n))
-        return as_rows("lineage_edges", COLUMNS, lines)
+            declared = self._declared.get(edge)
+            if declared is None:
+                declared = self._declared[edge] = self.is_declared(edge)
+            lines.append((*edge, lane, declared, n, first_ms, last_ms, n))
+        return rows_of("lineage_edges", COLUMNS, lines)
 
     def dump(self) -> list[Any]:
         """A copy, for a snapshot."""

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from flows.quality.agree import Agreement
-from flows.quality.cells import MINUTE_MS, Cells, Key, as_rows
+from flows.quality.cells import MINUTE_MS, Cells, Key
 from flows.quality.clock import Clock
 from flows.quality.close import ANOMALIES, Closing, about_key
 from flows.quality.count import Counter
@@ -15,7 +15,7 @@ from flows.quality.detect import Limits
 from flows.quality.edges import Edges, Undeclared
 from flows.quality.tell import finding
 from flows.steps.accept import PROFILE_TOPIC
-from schemas.blocks import AcceptedBlock, Followed, Rows
+from schemas.blocks import AcceptedBlock, Followed, Rows, rows_of
 from schemas.errors import PermanentError
 from schemas.quality import Quality
 
@@ -73,7 +73,7 @@ class QualityFollower:
         oldest = (reach_ms - self._rules.lateness_ms) // MINUTE_MS
         self._cells.drop_before(oldest)
         self._agreement.drop_before(oldest)
-        rows = _with_lines(counts, edges, as_rows("anomalies", ANOMALIES, lines))
+        rows = _with_lines(counts, edges, rows_of("anomalies", ANOMALIES, lines))
         return Followed(records, [], rows)
 
     def _count_refused(self, block: AcceptedBlock) -> None:
@@ -81,7 +81,7 @@ class QualityFollower:
         for (source, code), n in block.refused.items():
             where = (block.topic, source, code)
             self._waiting[where] = self._waiting.get(where, 0) + n
-        reach_ms = self._clock.reach_ms
+        reach_ms = self._clock.reach_ms if self._waiting else 0
         if reach_ms:
             for (topic, source, code), n in self._waiting.items():
                 self._counter.count_refused(topic, {(source, code): n}, reach_ms // MINUTE_MS)

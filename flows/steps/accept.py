@@ -120,8 +120,6 @@ def tell_refused(
     outputs: Outputs, block: CheckedBlock, refused: dict[tuple[str, str], int]
 ) -> Outputs:
     """The outputs with what followers may know of refusals: how many by source and code."""
-    if not refused:
-        return outputs
     accepted = outputs.accepted
     if accepted is None:
         empty = accepted_block(block, [], watermark_ms=0, zones={})

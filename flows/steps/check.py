@@ -17,6 +17,7 @@ from schemas.columns import encode_all
 from schemas.events import DECODE_ERRORS, EventType, explain
 from schemas.events.nesting import NESTING_MAX, SHALLOW_BYTES_MAX, is_too_deep
 from schemas.fates import Refusal
+from schemas.few import are_few
 from schemas.policy import Policy
 from schemas.ticket import Label
 from schemas.ticket_reader import TicketReader
@@ -66,9 +67,11 @@ class BlockChecker:
             self._set_tombstones(block)
         kinds = [self._kind_of(raw.topic, label) for label in tickets.labels]
         scanned = self._scanner.scan(raw, tickets, kinds, bytes_max=self._body_bytes_max)
-        suspects = self._suspects(block, kinds, timestamps) | strange
-        suspects.update(self._odd_contents(block) if scanned is None else scanned[1])
-        for place in sorted(suspects):
+        suspects: Sequence[int] = range(len(tickets))
+        if not are_few(suspects):
+            odd = self._odd_contents(block) if scanned is None else scanned[1]
+            suspects = sorted(self._suspects(block, kinds, timestamps).union(strange, odd))
+        for place in suspects:
             if place not in refusals:
                 wrong = self._wrong_with(block, place, kinds[tickets.numbers[place]])
                 if wrong is None and place in strange:
@@ -180,7 +183,10 @@ def _bring_in_range(raw: RawBlock, timestamps: Numbers) -> set[int]:
 
     Shapes: the places of those that were outside; their messages are refused.
     """
-    if not len(timestamps) or (timestamps.min() >= 0 and timestamps.max() <= LATEST_MS):
+    ends: Any = raw.timestamps
+    if not are_few(timestamps):
+        ends = (timestamps.min(), timestamps.max())
+    if min(ends, default=0) >= 0 and max(ends, default=0) <= LATEST_MS:
         return set()
     strange = np.flatnonzero((timestamps < 0) | (timestamps > LATEST_MS)).tolist()
     np.clip(timestamps, 0, LATEST_MS, out=timestamps)

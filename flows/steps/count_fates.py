@@ -28,6 +28,8 @@ class Fate(NamedTuple):
         return CODES[self.code].door if self.code else Door.ROUTED
 
 
+_DOORS: Final = {code: Fate(code, "").door.value for code in ("", *CODES)}
+
 Tally = Counter[tuple[int, int, str, str]]
 """Messages of one topic by (partition, run of offsets, code, source)."""
 
@@ -54,7 +56,7 @@ class Ledger:
             "topic": [topic] * len(keys),
             "part": [key[0] for key in keys],
             "run": [key[1] for key in keys],
-            "door": [key[2].door.value for key in keys],
+            "door": [_DOORS[key[2].code] for key in keys],
             "code": [key[2].code for key in keys],
             "source": [key[2].source for key in keys],
             "lane": [lane] * len(keys),

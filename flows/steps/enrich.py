@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
+from schemas.few import are_few
 from schemas.tickets import Numbers
 
 _INTERNED_MAX = 4_096
@@ -85,6 +86,11 @@ def hour_of_week(zone: str, at_ms: int) -> int:
 
 def hours_of_week(zones: Sequence[str], times_ms: Numbers, *, unknown: int) -> Numbers:
     """The local hour of each moment in its zone; `unknown` where the zone is empty."""
+    if are_few(zones):
+        pairs = zip(zones, times_ms.tolist(), strict=True)
+        return np.array(
+            [hour_of_week(zone, at_ms) if zone else unknown for zone, at_ms in pairs], np.int64
+        )
     numbers = {zone: number for number, zone in enumerate(dict.fromkeys(zones))}
     codes = np.fromiter(map(numbers.__getitem__, zones), np.int64, len(zones))
     hours: Numbers = np.full(len(zones), unknown, np.int64)

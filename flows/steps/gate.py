@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ from flows.steps.write_facts import Accepted, Refused, fact_rows, quarantine_row
 from schemas.blocks import CheckedBlock, Coded, Origin, Outputs, RawBlock, Rows, group
 from schemas.codes import Door
 from schemas.fates import Refusal
+from schemas.few import are_few
 from schemas.policy import RANK_OF_A_PERSON, Policy
 from schemas.records import Records
 from schemas.rollup import MINUTE_MS, Dimensions, buckets_of
@@ -129,8 +130,10 @@ class LaneGate:
             zones = dict(zip(places, events.zones, strict=True))
             watermark_ms = self.watermark_ms or 0
             followed = to_follow(block, zones=zones, held=held, watermark_ms=watermark_ms)
+            outputs = outputs._replace(accepted=followed)
+        if self._followed and refused:
             told = Counter((message.source, message.refusal.code) for _, message in refused)
-            return tell_refused(outputs._replace(accepted=followed), block, told)
+            return tell_refused(outputs, block, told)
         return outputs
 
     def _fresh(self, raw: RawBlock) -> Sequence[int]:
@@ -174,16 +177,16 @@ class LaneGate:
         What is open to all does not show where a person lives, nor that we know them.
         """
         tickets = events.tickets
-        ranks = np.array([label.decision.rank for label in tickets.labels], np.int64)
-        personal = ranks[tickets.numbers] >= RANK_OF_A_PERSON if len(ranks) else events.unknown
+        of_persons = [label.decision.rank >= RANK_OF_A_PERSON for label in tickets.labels]
+        personal = list(map(of_persons.__getitem__, tickets.numbers.tolist()))
         if profiles is None:
             profiles = self.profiles.get_all(tickets.subjects)
         found = [
-            profile if shown else None
-            for profile, shown in zip(profiles, personal.tolist(), strict=True)
+            profile if shown else None for profile, shown in zip(profiles, personal, strict=True)
         ]
         events.zones = [profile.zone if profile else "" for profile in found]
-        events.unknown = personal & np.array([profile is None for profile in found], np.bool_)
+        unknown = [profile is None for profile in found]
+        events.unknown = np.array(personal, np.bool_) & np.array(unknown, np.bool_)
 
     def _hold_profile(
         self, block: CheckedBlock, place: int, refusal: Refusal | None, *, again: bool
@@ -255,14 +258,17 @@ class LaneGate:
             rows += [fact_rows(events), *self._count(block, places, events)]
         if refused:
             rows.append(quarantine_rows([message for _, message in refused]))
-        counts = Counter((message.refusal.door, message.refusal.code) for _, message in refused)
-        counts[Door.ROUTED, ""] += len(events)
+        counts: dict[tuple[Door, str], int] = {}
+        for _, message in refused:
+            left_by = (message.refusal.door, message.refusal.code)
+            counts[left_by] = counts.get(left_by, 0) + 1
+        counts[Door.ROUTED, ""] = len(events)
         tally = _tally(events, [message for _, message in refused])
         if tally:
             rows.append(self.ledger.enter(raw.topic, tally, lane=raw.lane))
             rows += self.closed.rows(raw.lane)
         records = Records(None if isinstance(routed, list) else routed, singles)
-        return Outputs(raw.lane, raw.topic, records, rows, dict(counts))
+        return Outputs(raw.lane, raw.topic, records, rows, counts)
 
     def _count(
         self, block: CheckedBlock, places: Sequence[int], events: Accepted
@@ -294,10 +300,13 @@ class LaneGate:
         return rollup.rows(changed, lane=lane)
 
     def _dimensions(self, events: Accepted) -> Numbers:
-        """The rollup's number of each event: dimensions are made once for each that differ."""
+        """The rollup's number of each event: of many, those alike are looked up once."""
         labels, numbers = events.tickets.labels, events.tickets.numbers
         told = [events.words(name) for name in ("campaign", "channel", "currency", "arm")]
-        first, back = group([Coded(labels, numbers), *told])
+        every: Any = slice(None)
+        first = back = every
+        if not are_few(events):
+            first, back = group([Coded(labels, numbers), *told])
         words = [[column.words[code] for code in column.codes[first].tolist()] for column in told]
         found = [
             self.rollup.number_of(
@@ -307,7 +316,8 @@ class LaneGate:
                 numbers[first].tolist(), *words, strict=True
             )
         ]
-        return np.array(found, np.int64)[back]
+        numbered: Numbers = np.array(found, np.int64)[back]
+        return numbered
 
     def dump(self) -> bytes:
         """The lane's state as bytes with a version number; a copy, whatever follows."""

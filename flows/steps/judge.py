@@ -1,7 +1,7 @@
 """Judge messages that are right in themselves against what their lane remembers.
 
-A whole block is looked at first: what is certain to pass is remembered by column, and only what
-may be refused is judged alone, at its place in the order.
+A block is looked at as a whole first: what is certain to pass is remembered by column, and only
+what may be refused is judged alone, at its place in the order. Of a few, each is judged alone.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from flows.steps.enrich import ProfileTable
 from schemas.blocks import CheckedBlock
 from schemas.columns import encode_all
 from schemas.fates import Refusal
+from schemas.few import are_few
 from schemas.hops import REPLAY_STAGE, parse_hops
 from schemas.policy import Policy
 from schemas.rollup import MINUTE_MS
@@ -113,7 +114,10 @@ class Judge:
         if not places:
             return refusals, found.tickets
         first = 0
-        for at in [*np.flatnonzero(self._suspects(block, found)).tolist(), len(places)]:
+        suspects: Sequence[int] = range(len(places))
+        if len(places) >= _RUN_MIN or not are_few(places):
+            suspects = np.flatnonzero(self._suspects(block, found)).tolist()
+        for at in (*suspects, len(places)):
             if at - first >= _RUN_MIN:
                 self._remember(block.raw.topic, found, slice(first, at))
             else:

@@ -86,7 +86,7 @@ class QuarantineLimit:
             for place, message in refused
             if message.refusal.door is Door.QUARANTINED
         }
-        if bad or self._runs:
+        if bad or any((raw.topic, part) in self._runs for part in {*raw.partitions}):
             numbers = np.zeros(len(raw.offsets), np.uint16)
             numbers[list(bad)] = list(bad.values())
             places = _decided_places(len(numbers), accepted, refused)

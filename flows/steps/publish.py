@@ -14,6 +14,7 @@ from flows.steps.write_facts import Accepted, Refused
 from schemas.blocks import ORIGIN_HEADER, Origin, OutRecord, RawBlock
 from schemas.codes import Door
 from schemas.columns import encode_all, format_times
+from schemas.few import are_few
 from schemas.hops import Hop, append_hop, base36_all
 from schemas.records import Stamped
 from schemas.ticket import (
@@ -97,7 +98,8 @@ class Publisher:
     ) -> Stamped:
         """The same by column, without a signature."""
         tickets = events.tickets
-        base_ms = np.where(tickets.recorded_ms == NO_TIME, events.recorded_ms, tickets.recorded_ms)
+        base_ms = tickets.recorded_ms.copy()
+        np.copyto(base_ms, events.recorded_ms, where=base_ms == NO_TIME)
         columns: list[tuple[str, Sequence[bytes | None]]] = [
             ("ce_id", _texts(tickets.ids)),
             ("ce_time", format_times(tickets.times_ms)),
@@ -197,11 +199,16 @@ def _notice_headers(origin: Origin, recorded_ms: int, door: Door) -> list[Header
 
 def _used(tickets: Tickets) -> tuple[Numbers, list[Label]]:
     """The labels that these tickets have; others of their block lead to topics of nobody's."""
-    counts = np.bincount(tickets.numbers, minlength=len(tickets.labels))
-    used = np.flatnonzero(counts)
-    back = np.zeros(len(counts), np.int64)
+    labels, numbers = tickets.labels, tickets.numbers
+    if are_few(numbers):
+        used = sorted(set(numbers.tolist()))
+    else:
+        used = np.flatnonzero(np.bincount(numbers, minlength=len(labels))).tolist()
+    if len(used) == len(labels):
+        return numbers, labels
+    back = np.zeros(len(labels), np.int64)
     back[used] = np.arange(len(used))
-    return back[tickets.numbers], [tickets.labels[number] for number in used.tolist()]
+    return back[numbers], [labels[number] for number in used]
 
 
 def _behind(

@@ -14,8 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.blocks import Rows
+from schemas.columns import distinct
 from schemas.errors import PermanentError
+from schemas.few import are_few
 from schemas.rollup import HISTOGRAM_BUCKETS, MINUTE_MS, Dimensions
+from schemas.tickets import same
 
 _DIMENSION_BITS: Final = 24
 _DIMENSION_MASK: Final = (1 << _DIMENSION_BITS) - 1
@@ -94,16 +97,25 @@ class Rollup:
         """
         codes: Codes = np.array(minutes, np.int64) << _DIMENSION_BITS
         codes |= np.array(numbers, np.int64)
-        changed: Codes
-        changed, inverse = np.unique(codes, return_inverse=True)
+        changed, inverse = distinct(codes)
         rows = self._rows_of(changed.tolist())
         places = rows[inverse]
-        np.add.at(self._count, places, _ONE)
-        np.add.at(self._amount, places, np.array(amounts, np.int64))
-        flat = places * HISTOGRAM_BUCKETS + np.array(buckets, np.int64)
-        np.add.at(self._latency.reshape(-1), flat, _ONE)
-        np.maximum.at(self._recorded, places, np.array(recorded, np.int64))
+        self._fold(places, *(np.array(part, np.int64) for part in (amounts, buckets, recorded)))
         return changed
+
+    def _fold(self, places: Codes, amounts: Codes, buckets: Codes, recorded: Codes) -> None:
+        if are_few(places):
+            columns = (places, amounts, buckets, recorded)
+            for row, amount, bucket, at_ms in zip(*(one.tolist() for one in columns), strict=True):
+                self._count[row] += 1
+                self._amount[row] += amount
+                self._latency[row, bucket] += 1
+                self._recorded[row] = max(self._recorded[row], at_ms)
+            return
+        np.add.at(self._count, places, _ONE)
+        np.add.at(self._amount, places, amounts)
+        np.add.at(self._latency.reshape(-1), places * HISTOGRAM_BUCKETS + buckets, _ONE)
+        np.maximum.at(self._recorded, places, recorded)
 
     def _rows_of(self, codes: list[int]) -> Codes:
         """The row of each of these cells; those that are not open yet are opened."""
@@ -170,7 +182,7 @@ class Rollup:
             "arm": [dim.arm for dim in dims],
             "class": [dim.class_text for dim in dims],
             "currency": [dim.currency for dim in dims],
-            "lane": np.full(len(codes), lane, np.uint16),
+            "lane": same(lane, len(codes), np.uint16),
             "late": np.zeros(len(codes), np.uint64),
             "n": self._count[rows],
             "amount_minor": self._amount[rows],

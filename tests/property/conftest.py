@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from schemas import columns, ticket_reader
+from schemas import few
 
 
 @pytest.fixture(scope="module", autouse=True)
 def by_column() -> Iterator[None]:
-    """Few messages of a layout and few times go by column, too."""
+    """Few messages go by column, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ticket_reader, "GROUP_MIN", 1)
-        patch.setattr(columns, "MANY", 1)
+        patch.setattr(few, "MANY", 1)
         yield
