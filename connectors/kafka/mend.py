@@ -24,7 +24,7 @@ from connectors.kafka.forgotten import (
 from connectors.kafka.lane_state import Place
 from connectors.kafka.spans import Span
 from connectors.kafka.steps import PAUSE_S, Steps
-from connectors.kafka.transaction_errors import mixed, not_restored
+from connectors.kafka.transaction_errors import AbortedError, mixed, not_restored
 from connectors.kafka.watermark import Found, Mark, Watermark, newest, offsets_of
 from schemas.blocks import CONTROL_HEADER, Origin
 from schemas.errors import AirsideError
@@ -33,11 +33,10 @@ _log = structlog.get_logger(__name__)
 
 X = TypeVar("X")
 
-_CLOCKS_MS_MAX: Final = 600_000
+_CLOCKS_MS_MAX: Final = 60_000
 """How far clocks of machines that ran this lane may be apart."""
 
-_DAY_MS: Final = 86_400_000
-"""How long ago it was committed, where an earlier release did not say so."""
+_TRIES: Final = 4
 
 
 class Outputs(Protocol):
@@ -49,8 +48,11 @@ class Outputs(Protocol):
     lanes: int
     step_s_max: float
 
-    def left_open(self, *, rest_s: float = REST_S) -> dict[Place, Span]:
+    def left_open(self, *, rest_s: float = REST_S, wait_s: float) -> dict[Place, Span]:
         """Where a transaction is open."""
+
+    def look_again(self) -> None:
+        """Know no more that nothing is open."""
 
 
 class Mender:
@@ -68,6 +70,7 @@ class Mender:
         self._steps = steps
         self._producer = producer
         self._mark = mark
+        self._here: Mark = {}
 
     def settle(
         self, watermark: Watermark, found: Found, saved: Mark, places: Sequence[TopicPartition]
@@ -77,21 +80,24 @@ class Mender:
         Where a transaction holds the group's offsets, it is ended: by a commit when it is known to
         have been committed, else by an abort.
         """
-        # What the topics no longer have cannot be committed for them.
-        here = {(part.topic, part.partition): 0 for part in places}
-        mark = newest(found.mark, {place: saved[place] for place in here if place in saved})
+        self._here = {(part.topic, part.partition): 0 for part in places}
+        mark = newest(found.mark, saved)
         if not found.is_held:
             return mark
         mark = newest(mark, self._published(mark, found.at_ms))
-        ending = Ending.ABORT if mark == found.mark else Ending.COMMIT
+        ending = Ending.ABORT if self.known(mark) == found.mark else Ending.COMMIT
         self._steps.call("begin", lambda _: self._producer.begin_transaction())
         # All of them: what the transaction holds may be of an epoch that was not committed.
-        self._send_offsets(watermark, newest(here, mark))
+        self._send_offsets(watermark, newest(self._here, self.known(mark)))
         self._end_as(ending)
         _log.warning("open_watermark_ended", lane=self._lane, ending=ending.name.lower())
         if self._steps.call("read", lambda left_s: watermark.read(places, left_s)).is_held:
             _log.error("watermark_stays_open", lane=self._lane)
         return mark
+
+    def known(self, mark: Mark) -> Mark:
+        """That part of it which is of topics that are there: Kafka takes no other."""
+        return {place: offset for place, offset in mark.items() if place in self._here}
 
     def _send_offsets(self, watermark: Watermark, mark: Mark) -> None:
         offsets, group = offsets_of(mark), watermark.group()
@@ -100,7 +106,8 @@ class Mender:
 
     def _published(self, mark: Mark, at_ms: int) -> Mark:
         sink, is_done = self._sink, self._is_committed(mark)
-        since_ms = (at_ms or time.time_ns() // 1_000_000 - _DAY_MS) - _CLOCKS_MS_MAX
+        # An earlier release did not say when: then all that is there may have to be looked at.
+        since_ms = max(min(at_ms, time.time_ns() // 1_000_000) - _CLOCKS_MS_MAX, 0)
         return self._look(
             lambda wait_s: read_published(
                 sink.shared, sink.outputs, since_ms=since_ms, is_done=is_done, wait_s_max=wait_s
@@ -124,49 +131,63 @@ class Mender:
         if any(found.leads for found in held.values()):
             self._tell_what_stays({place: spans[place] for place in held if held[place].leads})
 
-    def under_the_open_one(self) -> dict[Place, list[Message]]:
-        """Committed records that an abort of the open transaction may take with it.
+    def abort(self, watermark: Watermark) -> None:
+        """Abort what is open, and see to what Kafka may have forgotten before.
 
-        Kafka forgot to end theirs, and the lane wrote its next epoch behind them.
+        Committed records whose end Kafka forgot, and behind which the lane wrote its next epoch,
+        are taken by the abort: they are written again where they were, in a transaction of their
+        own. An abort that Kafka forgets is ended, too.
         """
+        found = self._under_the_open_one()
+        try:
+            self._steps.call("abort", self._producer.abort_transaction)
+            if found:
+                # These are lost if it is not done, so it has its own time.
+                self._steps.ends_s = max(
+                    self._steps.ends_s, time.monotonic() + self._steps.step_s_max
+                )
+            self._restore(watermark, found)
+        except (AirsideError, KafkaException):
+            if found:
+                raise not_restored(self._lane, _heads(found)) from None
+            raise
+        self._sink.look_again()
+        self.end_forgotten()
+
+    def _under_the_open_one(self) -> dict[Place, list[Message]]:
         sink, is_done = self._sink, self._is_committed(self._mark())
-        spans = self._look(lambda _: sink.left_open(rest_s=0.0))
+        sink.look_again()
+        spans = self._look(lambda wait_s: sink.left_open(rest_s=0.0, wait_s=wait_s))
         return self._look(
             lambda wait_s: read_done(sink.shared, spans, is_done=is_done, wait_s_max=wait_s)
         )
 
-    def restore(self, watermark: Watermark, found: Mapping[Place, list[Message]]) -> None:
-        """Write again, where it was, what the abort took of them: a transaction of its own.
-
-        The watermark goes with it, since the abort took that, too.
-        """
-        first = {place: messages[0].offset() or 0 for place, messages in found.items()}
-        try:
-            seen = self._look(
-                lambda wait_s: is_visible(self._sink.shared, first, wait_s_max=wait_s)
-            )
-            lost = [m for place in found if seen[place] is False for m in found[place]]
-            if not lost:
+    def _restore(self, watermark: Watermark, found: Mapping[Place, list[Message]]) -> None:
+        """The watermark goes with it, since the abort took what Kafka forgot of that, too."""
+        for left in reversed(range(_TRIES)):
+            try:
+                self._steps.call("begin", lambda _: self._producer.begin_transaction())
+                # Kafka takes these only when the abort is over, in all partitions.
+                self._send_offsets(watermark, newest(self._here, self.known(self._mark())))
+                lost = self._taken(found)
+                self._write([_again(message) for message in lost])
+                self._end_as(Ending.COMMIT)
+            except AbortedError:
+                if not left:
+                    raise
+                self._steps.call("abort", self._producer.abort_transaction)
+            else:
+                if lost:
+                    _log.warning("records_restored", lane=self._lane, records=len(lost))
                 return
-            self._steps.call("begin", lambda _: self._producer.begin_transaction())
-            self._write(
-                [
-                    {
-                        "topic": message.topic(),
-                        "value": message.value(),
-                        "key": message.key(),
-                        "partition": message.partition(),
-                        "headers": message.headers(),
-                        "timestamp": message.timestamp()[1],
-                    }
-                    for message in lost
-                ]
-            )
-            self._send_offsets(watermark, self._mark())
-            self._end_as(Ending.COMMIT)
-        except (AirsideError, KafkaException):
-            raise not_restored(self._lane, first) from None
-        _log.warning("records_restored", lane=self._lane, records=len(lost))
+
+    def _taken(self, found: Mapping[Place, list[Message]]) -> list[Message]:
+        if not found:
+            return []
+        seen = self._look(
+            lambda wait_s: is_visible(self._sink.shared, _heads(found), wait_s_max=wait_s)
+        )
+        return [message for place in found if seen[place] is False for message in found[place]]
 
     def _look(self, look: Callable[[float], X]) -> X:
         wait_s = max(min(self._sink.step_s_max, self._steps.deadline_s() - time.monotonic()), 1.0)
@@ -177,7 +198,7 @@ class Mender:
 
     def _find_forgotten(self) -> tuple[dict[Place, Held], dict[Place, Span]]:
         sink, is_done = self._sink, self._is_committed(self._mark())
-        spans = self._look(lambda _: sink.left_open())
+        spans = self._look(lambda wait_s: sink.left_open(wait_s=wait_s))
         held = self._look(
             lambda wait_s: read_held(sink.shared, spans, is_done=is_done, wait_s_max=wait_s)
         )
@@ -186,7 +207,7 @@ class Mender:
     def _tell_what_stays(self, ended: Mapping[Place, Span]) -> None:
         """Say where it did not help: another producer id wrote what is open there."""
         try:
-            left = self._sink.left_open()
+            left = self._sink.left_open(wait_s=self._sink.step_s_max)
         except KafkaException:
             return  # it was not asked for the flow's sake
         for place, span in ended.items():
@@ -239,6 +260,8 @@ class Mender:
                     self._producer.poll(PAUSE_S)
                     if time.monotonic() > deadline_s:
                         raise self._steps.late("write", "no room in its queue") from None
+                except KafkaException as err:
+                    raise self._steps.refused("write", err.args[0]) from None
         if self._producer.flush(max(deadline_s - time.monotonic(), 1.0)):
             raise self._steps.late("write", "no answer")
         if failed:
@@ -249,3 +272,19 @@ class Mender:
             self._steps.call("commit", self._producer.commit_transaction)
         else:
             self._steps.call("abort", self._producer.abort_transaction)
+
+
+def _heads(found: Mapping[Place, list[Message]]) -> dict[Place, int]:
+    return {place: messages[0].offset() or 0 for place, messages in found.items()}
+
+
+def _again(message: Message) -> dict[str, Any]:
+    """What the producer needs to write it again where it was."""
+    return {
+        "topic": message.topic(),
+        "value": message.value(),
+        "key": message.key(),
+        "partition": message.partition(),
+        "headers": message.headers(),
+        "timestamp": message.timestamp()[1],
+    }

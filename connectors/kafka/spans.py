@@ -38,17 +38,24 @@ def places_of(admin: AdminClient, topics: Sequence[str], answer_s: float) -> lis
     Errors: KafkaException when the brokers do not answer in time, or a topic has no leader yet.
     """
     known = admin.list_topics(timeout=answer_s).topics
-    there = [topic for topic in topics if topic in known]
-    for topic in there:
-        error = known[topic].error
-        if error is not None and error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise KafkaException(error)
+    raise_if_unknown(known, topics)
     return [
         (topic, number)
-        for topic in there
-        if known[topic].error is None
+        for topic in topics
+        if topic in known and known[topic].error is None
         for number in known[topic].partitions
     ]
+
+
+def raise_if_unknown(known: Mapping[str, Any], topics: Sequence[str]) -> None:
+    """Make sure that the cluster's metadata tell of each topic that is there.
+
+    Errors: KafkaException for one whose leaders are not known yet.
+    """
+    for topic in topics:
+        error = known[topic].error if topic in known else None
+        if error is not None and error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise KafkaException(error)
 
 
 def newest_ends(

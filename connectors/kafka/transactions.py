@@ -81,6 +81,7 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         self.sources = tuple(sources)
         self.outputs = tuple(outputs)
         self._open: dict[Place, Span] | None = None
+        self._turn = 0
         self.timeout_s = timeout_s
         self.step_s_max = step_s_max
         self.shared = client_config(bootstrap_servers, extra or {})
@@ -98,18 +99,18 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
             "delivery.report.only.error": True,
         }
 
-    def left_open(self, *, rest_s: float = REST_S) -> dict[Place, Span]:
+    def left_open(self, *, rest_s: float = REST_S, wait_s: float) -> dict[Place, Span]:
         """Where a transaction is open; none is where none was when last asked, or `look_again`."""
-        found = self._open
+        found, turn = self._open, self._turn
         if found is None or found:
-            # As long as any step: brokers that are away are waited for here as elsewhere.
-            wait_s = self.step_s_max
             found = find_open(self.shared, self.outputs, rest_s=rest_s, wait_s_max=wait_s)
-            self._open = found
+            if turn == self._turn:  # lanes look in several threads
+                self._open = found
         return found
 
     def look_again(self) -> None:
         """Know no more that nothing is open."""
+        self._turn += 1
         self._open = None
 
     @tells("open_lane")
@@ -268,8 +269,8 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], dict[str
     def _committed(self, *, may_repeat: bool) -> bool:
         """Commit; False when Kafka says that this transaction has to be aborted."""
         # An abort may have taken what Kafka forgot to keep of the watermark before.
-        reach = newest(self._mark, self._reach) if self._repeated else self._reach
-        offsets, group = offsets_of(reach), self._watermark.group()
+        before = self._mender.known(self._mark) if self._repeated else {}
+        offsets, group = offsets_of(newest(before, self._reach)), self._watermark.group()
         send = self._producer.send_offsets_to_transaction
         try:
             self._steps.call("commit", lambda left_s: send(offsets, group, left_s))
@@ -286,12 +287,10 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], dict[str
         """Abort, and write the epoch's records again: a broker that restarted may ask for it."""
         self._repeated = True
         _log.warning("transaction_repeated", lane=self._lane, records=sum(map(len, self._taken)))
-        self._sink.look_again()
-        looks = bool(self._sink.outputs)
-        found = self._mender.under_the_open_one() if looks else {}
-        self._steps.call("abort", self._producer.abort_transaction)
-        if found:
-            self._mender.restore(self._watermark, found)
+        if self._sink.outputs:
+            self._mender.abort(self._watermark)
+        else:
+            self._steps.call("abort", self._producer.abort_transaction)
         self._steps.call("begin", lambda _: self._producer.begin_transaction())
         self._spoilt = False
         for records in self._taken:

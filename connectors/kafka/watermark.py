@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka.lane_state import Place
+from connectors.kafka.spans import raise_if_unknown
 from schemas.errors import PermanentError
 
 VERSION: Final = 1
@@ -73,7 +74,12 @@ class Watermark:
     """The offsets of one group in Kafka. State: a consumer that never joins the group."""
 
     def __init__(self, config: Mapping[str, Any], group: str) -> None:
-        self._config = {**config, "group.id": group, "enable.auto.commit": False}
+        self._config = {
+            **config,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
         self._consumer = Consumer(self._config)
 
     def places(
@@ -81,9 +87,10 @@ class Watermark:
     ) -> list[TopicPartition]:
         """The lane's input partitions.
 
-        Errors: KafkaException when the brokers do not answer in time.
+        Errors: KafkaException when the brokers do not answer in time, or do not know yet.
         """
         topics = self._consumer.list_topics(timeout=answer_s).topics
+        raise_if_unknown(topics, sources)
         return [
             TopicPartition(topic, number)
             for topic in sources

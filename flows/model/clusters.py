@@ -13,7 +13,10 @@ from flows.model.shapes import HOURS, Floats
 
 CLUSTERS: Final = 6
 CHUNK: Final = 200
-"""Rhythms that are gathered before centroids move; there is no centroid before the first."""
+"""Rhythms that are gathered before centroids move; there is no centroid before the first.
+
+Saved states depend on it: another number is another `VERSION`.
+"""
 
 VERSION: Final = 1
 _KIND: Final = "rhythm-clusters"
@@ -48,6 +51,7 @@ class RhythmClusters:
     def __init__(self, *, seed: int = 0) -> None:
         self._seed = seed
         self._mean = preprocessing.StandardScaler(with_std=False)
+        self._told_mean = [0.0] * len(_AXES)
         # The small sigma starts centroids near the people's mean, so one that nobody came to yet
         # shows that, not a rhythm of nobody.
         self._clusterer = cluster.STREAMKMeans(
@@ -56,8 +60,13 @@ class RhythmClusters:
 
     @property
     def learned(self) -> int:
-        """Rhythms learned so far: what names the version of the centroids."""
+        """Rhythms learned so far."""
         return int(self._clusterer.time_stamp)
+
+    @property
+    def version(self) -> int:
+        """Rhythms that the centroids were learned from: whole chunks."""
+        return self.learned // CHUNK * CHUNK
 
     def learn(self, counts: Floats) -> None:
         """Move centroids towards people's rhythms. Shapes: (n, 24) activity by local hour."""
@@ -65,6 +74,8 @@ class RhythmClusters:
             point = dict(enumerate(row))
             self._mean.learn_one(point)
             self._clusterer.learn_one(self._mean.transform_one(point))
+            if self.learned == self.version:
+                self._told_mean = [float(self._mean.means[axis]) for axis in _AXES]
 
     def nearest(self, counts: Floats) -> NDArray[np.int64]:
         """The row of `centroids` of each person; needs only a few activities.
@@ -89,8 +100,8 @@ class RhythmClusters:
         """Centroids as rhythms; none before the first chunk. Shapes: (clusters, 6)."""
         if self.learned < CHUNK:
             return np.zeros((0, len(_AXES)))
-        mean = [self._mean.means[axis] for axis in _AXES]
-        return np.asarray(np.array(self._moved()) + np.array(mean), dtype=np.float64)
+        # With the mean of the last whole chunk: one that moved with each rhythm would tell it.
+        return np.asarray(np.array(self._moved()) + np.array(self._told_mean), dtype=np.float64)
 
     def _moved(self) -> list[list[float]]:
         """Centroids as River keeps them, less the people's mean."""
@@ -108,6 +119,7 @@ class RhythmClusters:
             "seed": self._seed,
             "learned": self.learned,
             "mean": [float(self._mean.means[axis]) for axis in _AXES],
+            "told_mean": self._told_mean,
             "centres": self._moved() if self.learned >= CHUNK else [],
             "waiting": [
                 [waiting[place][axis] for axis in _AXES] for place in range(self.learned % CHUNK)
@@ -128,6 +140,7 @@ class RhythmClusters:
         clusterer.time_stamp = dumped["learned"]
         mean.counts.update(dict.fromkeys(_AXES, dumped["learned"]))
         mean.means.update(zip(_AXES, dumped["mean"], strict=True))
+        loaded._told_mean = list(dumped["told_mean"])
         clusterer._temp_chunk = {  # noqa: SLF001 - as above
             place: dict(zip(_AXES, point, strict=True))
             for place, point in enumerate(dumped["waiting"])

@@ -24,17 +24,20 @@ LOOK_MAX: Final = 500
 """People whose rhythm one look learns, about 45 µs each; the others wait for the next one."""
 
 _BLOCK: Final = 4_096
+_DIGITS: Final = 4
 
 
 class Groups(msgspec.Struct, frozen=True):
     """What the clusters of a lane are at one time.
 
     Shapes: `hours` (clusters, 24) shares of activity by local hour, each row adds up to one; the
-    others (clusters,): people nearest to it, what they were sent, and what they answered.
+    others (clusters,): people nearest to it, those of them who were sent anything, what they were
+    sent, and what they answered.
     """
 
     hours: Floats
     people: Floats
+    reached: Floats
     sends: Floats
     responses: Floats
 
@@ -55,6 +58,11 @@ class LaneClusters:
     def learned(self) -> int:
         """Rhythms learned so far."""
         return self._clusters.learned
+
+    @property
+    def version(self) -> int:
+        """Rhythms that the centroids were learned from."""
+        return self._clusters.version
 
     def look(self, people: People) -> None:
         """Learn the rhythms of those whose activity has doubled since; at most `LOOK_MAX` of them.
@@ -80,7 +88,7 @@ class LaneClusters:
         hours = self._clusters.centroids()
         if not len(hours):
             return None
-        sums = np.zeros((3, len(hours)))
+        sums = np.zeros((4, len(hours)))
         rows = np.flatnonzero(people.active() >= FIRST)
         for start in range(0, len(rows), _BLOCK):
             sums += self._sums_of(people, rows[start : start + _BLOCK])
@@ -88,14 +96,12 @@ class LaneClusters:
 
     def _sums_of(self, people: People, rows: Places) -> Floats:
         nearest = self._clusters.nearest(people.rhythms(rows))
+        sent = people.sent[rows].sum(axis=1) + people.recent_sent[rows].sum(axis=1)
+        answered = people.answered[rows].sum(axis=1) + people.recent_answered[rows].sum(axis=1)
         return np.stack(
             [
                 np.bincount(nearest, values, minlength=CLUSTERS)
-                for values in (
-                    np.ones(len(rows)),
-                    people.sent[rows].sum(axis=1) + people.recent_sent[rows].sum(axis=1),
-                    people.answered[rows].sum(axis=1) + people.recent_answered[rows].sum(axis=1),
-                )
+                for values in (np.ones(len(rows)), sent > 0, sent, answered)
             ]
         )
 
@@ -118,22 +124,25 @@ def cluster_rows(
     """One row for each cluster, by the hour of its peak; what is about too few people says nothing.
 
     Those have the last numbers and no people, so that they replace what was told there before.
+    Nor is told what was sent to too few of many.
     Units: `kept_s` is how long after `at_ms` a row may stay.
     Delivery: safe to repeat; `ver` is the time of the data.
     """
-    told = np.flatnonzero(groups.people >= max(people_min, 1))
+    least = max(people_min, 1)
+    told = np.flatnonzero(groups.people >= least)
     told = told[np.argsort(groups.hours[told].argmax(axis=1), kind="stable")]
     count = len(groups.hours)
     empty = [0] * (count - len(told))
+    enough = (groups.reached >= least)[told]
     columns: dict[str, Any] = {
         "lane": [lane] * count,
         "cluster": list(range(1, count + 1)),
         "at": [at_ms] * count,
         "learned": [learned] * count,
         "people": [*_whole(groups.people[told]), *empty],
-        "sends": [*_whole(groups.sends[told]), *empty],
-        "responses": [*_whole(groups.responses[told]), *empty],
-        "hours": [*groups.hours[told].tolist(), *([] for _ in empty)],
+        "sends": [*_whole(groups.sends[told] * enough), *empty],
+        "responses": [*_whole(groups.responses[told] * enough), *empty],
+        "hours": [*groups.hours[told].round(_DIGITS).tolist(), *([] for _ in empty)],
         "expires_at": [(at_ms + kept_s * 1_000) // DAY_MS + 1] * count,
         "ver": [at_ms] * count,
     }

@@ -159,6 +159,7 @@ class TimingLane:
         self.trial.forget(subject)
         for learner in self.learners.values():
             learner.forget(subject)
+        self._news = True  # what was told of groups is to lose the person soon
 
     def _take(self, block: AcceptedBlock) -> Followed:
         tally = Tally(Counter(), Counter())
@@ -272,7 +273,7 @@ class TimingLane:
             groups,
             lane=self.number,
             at_ms=self._clock_ms,
-            learned=self.clusters.learned,
+            learned=self.clusters.version,
             people_min=rules.people_min,
             kept_s=rules.told_s,
         )

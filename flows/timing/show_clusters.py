@@ -20,6 +20,7 @@ from flows.ingest import read_policy
 from flows.model.shapes import HOURS, Floats
 from flows.query.ask import least_people
 from flows.settings import read_settings
+from flows.timing.calendar import DAY_MS
 from schemas.ticket import format_time
 
 SQL: Final = """SELECT lane, cluster, toUnixTimestamp64Milli(at), learned, people, sends, responses,
@@ -78,7 +79,7 @@ def show_clusters(options: Namespace) -> int:
         Shown((lane,), at_ms, learned, people, sends, responses, tuple(hours))
         for lane, _, at_ms, learned, people, sends, responses, hours in lines
     ]
-    shown = found if options.by_lane else put_together(found)
+    shown = found if options.by_lane else put_together(of_living_lanes(found))
     if options.json:
         sys.stdout.buffer.write(to_json(shown) + b"\n")
         return 0
@@ -89,6 +90,12 @@ def show_clusters(options: Namespace) -> int:
     console.print(to_table(shown, by_lane=options.by_lane))
     console.print(caption(shown), markup=False)
     return 0
+
+
+def of_living_lanes(found: Sequence[Shown]) -> list[Shown]:
+    """Without lanes that have told nothing for a day: others may have their people now."""
+    newest_ms = max((one.at_ms for one in found), default=0)
+    return [one for one in found if newest_ms - one.at_ms <= DAY_MS]
 
 
 def put_together(found: Sequence[Shown]) -> list[Shown]:

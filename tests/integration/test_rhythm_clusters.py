@@ -52,7 +52,8 @@ def write(
     """What a lane would write of clusters with a bump each."""
     hours = np.array([np.exp(3 * np.cos((HOURS - peak) * np.pi / 12)) for peak in peaks])
     counts = np.array(people, np.float64)
-    groups = Groups(hours / hours.sum(axis=1, keepdims=True), counts, counts * 4, counts)
+    shares = hours / hours.sum(axis=1, keepdims=True)
+    groups = Groups(shares, counts, counts, counts * 4, counts)
     writer = TableWriter(client)
     writer.add(
         cluster_rows(

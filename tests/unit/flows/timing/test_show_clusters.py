@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
 from rich.console import Console
 
-from flows.timing.show_clusters import Shown, bars, caption, put_together, to_json, to_table
+from flows.timing.calendar import DAY_MS
+from flows.timing.show_clusters import (
+    Shown,
+    bars,
+    caption,
+    of_living_lanes,
+    put_together,
+    to_json,
+    to_table,
+)
 from tests.messages import NOW_MS
 
 HOURS = np.arange(24)
@@ -55,6 +65,14 @@ def test_what_lanes_say_apart_is_told_by_how_much() -> None:
     away = np.abs(np.array(one(0, 8, 1).hours) - np.array(one(1, 20, 1).hours)).sum() / 2
     assert pytest.approx(away / 2) == lumped.apart
     assert lumped.apart > 0.3
+
+
+def test_a_lane_that_told_nothing_for_a_day_is_not_added_to_the_others() -> None:
+    old = msgspec.structs.replace(one(0, 8, 30), at_ms=NOW_MS - DAY_MS)
+    found = [old, one(1, 9, 10)]
+
+    assert [found[1]] == of_living_lanes(found)
+    assert [] == of_living_lanes([])
 
 
 def test_one_lane_alone_is_shown_as_it_is_and_nothing_as_nothing() -> None:
