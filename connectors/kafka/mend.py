@@ -26,6 +26,7 @@ from connectors.kafka.spans import Span
 from connectors.kafka.steps import PAUSE_S, Steps
 from connectors.kafka.transaction_errors import AbortedError, mixed, not_restored
 from connectors.kafka.watermark import Found, Mark, Watermark, newest, offsets_of
+from connectors.tell import describe
 from schemas.blocks import CONTROL_HEADER, Origin
 from schemas.errors import AirsideError
 
@@ -147,8 +148,9 @@ class Mender:
                     self._steps.ends_s, time.monotonic() + self._steps.step_s_max
                 )
             self._restore(watermark, found)
-        except (AirsideError, KafkaException):
+        except (AirsideError, KafkaException) as err:
             if found:
+                _log.error("restoring_failed", lane=self._lane, error=describe(err))
                 raise not_restored(self._lane, _heads(found)) from None
             raise
         self._sink.look_again()
@@ -170,7 +172,7 @@ class Mender:
                 # Kafka takes these only when the abort is over, in all partitions.
                 self._send_offsets(watermark, newest(self._here, self.known(self._mark())))
                 lost = self._taken(found)
-                self._write([_again(message) for message in lost])
+                self._hand_over([_again(message) for message in lost])
                 self._end_as(Ending.COMMIT)
             except AbortedError:
                 if not left:
@@ -228,7 +230,13 @@ class Mender:
     def _end(self, places: Sequence[Place], ending: Ending) -> None:
         """End what is open in these partitions, by a transaction with one more record in each."""
         self._steps.call("begin", lambda _: self._producer.begin_transaction())
-        self._write(
+        failed: list[KafkaError] = []
+
+        def note(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
+        self._hand_over(
             [
                 {
                     "topic": topic,
@@ -236,33 +244,37 @@ class Mender:
                     "value": b"",
                     "headers": [(CONTROL_HEADER, ending.name.encode())],
                     "partition": partition,
+                    "on_delivery": note,
                 }
                 for topic, partition in places
             ]
         )
+        self._await(failed)
         self._end_as(ending)
         count, by = len(places), ending.name.lower()
         _log.warning("open_transactions_ended", lane=self._lane, partitions=count, ending=by)
 
-    def _write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write these, and wait until they are there."""
-        failed: list[KafkaError] = []
+    def _hand_over(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Give these to the client; how that ended tells the commit that follows."""
         deadline_s = self._steps.deadline_s()
         for record in records:
             while True:
                 try:
-                    self._producer.produce(
-                        **record,
-                        on_delivery=lambda error, _: failed.append(error) if error else None,
-                    )
+                    self._producer.produce(**record)
                     break
                 except BufferError:
                     self._producer.poll(PAUSE_S)
                     if time.monotonic() > deadline_s:
                         raise self._steps.late("write", "no room in its queue") from None
                 except KafkaException as err:
-                    raise self._steps.refused("write", err.args[0]) from None
-        if self._producer.flush(max(deadline_s - time.monotonic(), 1.0)):
+                    error = err.args[0]
+                    if error.code() == KafkaError._STATE:  # noqa: SLF001 - its name
+                        return  # the transaction has failed already
+                    raise self._steps.refused("write", error) from None
+
+    def _await(self, failed: Sequence[KafkaError]) -> None:
+        """Wait until all is there: an abort would take what is not from the client's queue."""
+        if self._producer.flush(max(self._steps.deadline_s() - time.monotonic(), 1.0)):
             raise self._steps.late("write", "no answer")
         if failed:
             raise self._steps.refused("write", failed[0])

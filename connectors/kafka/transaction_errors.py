@@ -11,6 +11,7 @@ from connectors.kafka.lane_state import Place
 from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
 
 _AHEAD: Final = "; the clock of this machine is ahead of Kafka's by an hour or more: set it right"
+_SHOWN_MAX: Final = 20
 _REPEATED: Final = "nothing is lost or doubled: the epoch is repeated at the next start"
 
 
@@ -66,12 +67,14 @@ def late(what: str, lane: int, found: str, *, step_s_max: float) -> TransientErr
 
 def not_restored(lane: int, first: Mapping[Place, int]) -> PermanentError:
     """What was committed, forgotten by Kafka, and taken by an abort."""
-    places = ", ".join(f"{topic}/{part} from {at}" for (topic, part), at in first.items())
+    told = [f"{topic}/{part} from offset {at}" for (topic, part), at in first.items()]
+    more = f" and {len(told) - _SHOWN_MAX} more" if len(told) > _SHOWN_MAX else ""
     return PermanentError(
         do="write again",
         kind="records of lane",
         name=str(lane),
-        found=f"an epoch that Kafka had committed and then aborted, in {places}",
+        found="an epoch that Kafka had committed and then aborted, "
+        f"in {', '.join(told[:_SHOWN_MAX])}{more}",
         hint="these records are lost to readers of what is committed: read them there with "
         "read_uncommitted, by their airside-origin, and publish them again",
     )
