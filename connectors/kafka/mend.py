@@ -133,26 +133,24 @@ class Mender:
             self._tell_what_stays({place: spans[place] for place in held if held[place].leads})
 
     def abort(self, watermark: Watermark) -> None:
-        """Abort what is open, and see to what Kafka may have forgotten before.
+        """Abort what is open, and write again what that took of the epoch before.
 
         Committed records whose end Kafka forgot, and behind which the lane wrote its next epoch,
-        are taken by the abort: they are written again where they were, in a transaction of their
-        own. An abort that Kafka forgets is ended, too.
+        are taken by the abort: they come back where they were, in a transaction of their own.
         """
         found = self._under_the_open_one()
+        if not found:
+            self._steps.call("abort", self._producer.abort_transaction)
+            return
         try:
             self._steps.call("abort", self._producer.abort_transaction)
-            if found:
-                # These are lost if it is not done, so it has its own time.
-                self._steps.ends_s = max(
-                    self._steps.ends_s, time.monotonic() + self._steps.step_s_max
-                )
+            # These are lost if it is not done, so it has its own time.
+            own_s = time.monotonic() + self._steps.step_s_max
+            self._steps.ends_s = max(self._steps.ends_s, own_s)
             self._restore(watermark, found)
         except (AirsideError, KafkaException) as err:
-            if found:
-                _log.error("restoring_failed", lane=self._lane, error=describe(err))
-                raise not_restored(self._lane, _heads(found)) from None
-            raise
+            _log.error("restoring_failed", lane=self._lane, error=describe(err))
+            raise not_restored(self._lane, _heads(found)) from None
         self._sink.look_again()
         self.end_forgotten()
 
@@ -184,8 +182,6 @@ class Mender:
                 return
 
     def _taken(self, found: Mapping[Place, list[Message]]) -> list[Message]:
-        if not found:
-            return []
         seen = self._look(
             lambda wait_s: is_visible(self._sink.shared, _heads(found), wait_s_max=wait_s)
         )
