@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).parents[1]
 KEY: Final = base64.b64encode(bytes(range(32))).decode()
 STARTED: Final = '"event": "flow_started"'
 STOP_S_MAX: Final = 60.0
-WAIT_S_MAX: Final = 120.0
+WAIT_S_MAX: Final = 240.0
 
 
 class IngestProcess:

@@ -94,7 +94,7 @@ def test_a_broker_that_goes_away_makes_the_epoch_fail_and_not_pass(
 ) -> None:
     """The library's own sink loses these records and commits the epoch (engine research 1)."""
     topic = make_topic(breakable_kafka.bootstrap_servers, f"{topic_prefix}out")
-    part = open_sink(breakable_kafka.bootstrap_servers, level, delivery_s_max=2.0)
+    part = open_sink(breakable_kafka.bootstrap_servers, level, delivery_s_max=5.0)
     part.write_batch([[record(topic, 1)]])
     part.snapshot()
     breakable_kafka.pause()

@@ -23,7 +23,7 @@ from tests.services import Breakable, KafkaService
 from tests.services_clients import make_topic
 
 LABEL = ("label", b"of all")
-FORGETS_IN = 4
+FORGETS_IN = 6
 """So many starts of a broker: on a busy machine it may know its partitions in time."""
 
 
