@@ -150,7 +150,7 @@ def read_done(
     return found
 
 
-def is_visible(
+def read_visible(
     config: Mapping[str, Any], places: Mapping[Place, int], *, wait_s_max: float = 30.0
 ) -> dict[Place, bool | None]:
     """Whether the records at these offsets were committed; None while their transaction is open.

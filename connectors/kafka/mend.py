@@ -16,10 +16,10 @@ from connectors.kafka.forgotten import (
     REST_S,
     Ending,
     Held,
-    is_visible,
     read_done,
     read_held,
     read_published,
+    read_visible,
 )
 from connectors.kafka.lane_state import Place
 from connectors.kafka.spans import Span
@@ -57,9 +57,9 @@ class Outputs(Protocol):
 
 
 class Mender:
-    """Ends transactions of one lane that stayed open; the producer is fenced, and has none open.
+    """Ends transactions of one lane that stayed open; its producer has fenced all before it.
 
-    `mark` tells the lane's watermark.
+    Only `abort` is for a producer with an open transaction. `mark` tells the lane's watermark.
     Errors: of all methods as of the sink; PermanentError when nobody but a person can end it.
     """
 
@@ -183,7 +183,7 @@ class Mender:
 
     def _taken(self, found: Mapping[Place, list[Message]]) -> list[Message]:
         seen = self._look(
-            lambda wait_s: is_visible(self._sink.shared, _heads(found), wait_s_max=wait_s)
+            lambda wait_s: read_visible(self._sink.shared, _heads(found), wait_s_max=wait_s)
         )
         return [message for place in found if seen[place] is False for message in found[place]]
 

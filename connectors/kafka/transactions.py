@@ -54,7 +54,8 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
     Delivery: exactly once on Apache Kafka. A second instance with the same ids fences the first.
     Units: `timeout_s` is the broker's bound on one transaction: longer than two epochs and the
     longest wait for other sinks. `step_s_max` bounds how long one step of it is tried, and twice
-    that how long all steps that end an epoch are, repeats included.
+    that how long all steps that end an epoch are, repeats included; restoring what an abort took
+    of the epoch before has its own `step_s_max`.
     Errors: PermanentError when the broker refuses, or another instance took over; TransientError
     when it did not answer in time; ConfigError when it allows no transaction of `timeout_s`.
     """
