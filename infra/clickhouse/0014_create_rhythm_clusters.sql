@@ -8,7 +8,7 @@ CREATE TABLE rhythm_clusters
     at DateTime64(3, 'UTC') COMMENT 'time of the data, not of the clock',
     learned UInt64 COMMENT 'rhythms that the lane''s centroids were learned from: their version',
     people UInt64 COMMENT 'people nearest to it with five activities or more; 0 for too few to be told of',
-    sends UInt64 COMMENT 'what they were sent, as far as the model remembers and may learn from it',
+    sends UInt64 COMMENT 'what they were sent, as far as the model remembers and may learn from it; 0 where too few of them were sent anything',
     responses UInt64 COMMENT 'what they answered of it',
     hours Array(Float64) COMMENT 'share of activity by local hour, 24 from midnight; empty where people is 0',
     expires_at Date32 COMMENT 'the default retention of the policy after at',
