@@ -6,7 +6,6 @@ result with the engine itself.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from bytewax.recovery import init_db_dir
 
+from connectors.disk import sync_path
 from connectors.recovery import FIRST_EPOCH, StateKey
 
 
@@ -41,12 +41,4 @@ def write_store(folder: Path, states: Mapping[StateKey, bytes], *, parts: int = 
             [(*key, FIRST_EPOCH, state) for key, state in sorted(states.items())],
         )
     for path in [*folder.iterdir(), folder]:
-        _make_durable(path)
-
-
-def _make_durable(path: Path) -> None:
-    place = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(place)
-    finally:
-        os.close(place)
+        sync_path(path)

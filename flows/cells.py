@@ -22,6 +22,7 @@ import msgspec
 import structlog
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
+from connectors.disk import sync_path
 from connectors.recovery import check_store, find_cells, read_store
 from schemas.errors import ConfigError, TransientError
 
@@ -150,11 +151,7 @@ def replace_file(path: Path, content: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_path(path.parent)
 
 
 @contextmanager

@@ -63,6 +63,8 @@ class Step(NamedTuple):
     make: Callable[[], Follower]
     sees_refused: bool = False
     # also given the blocks of which the gate let nothing through.
+    answers: bool = False
+    # gives records that somebody waits for: they leave before what other steps make of a block.
 
 
 class FollowLogic(StatefulBatchLogic[AcceptedBlock, Followed, bytes]):
@@ -204,6 +206,7 @@ def build(
     flow = Dataflow(flow_id)
     blocks = op.input("read_lanes", flow, source)
     followed = op.stateful_batch(step.step_id, blocks, tells(step.step_id)(make_logic))
+    connect_prompt(followed, sinks)
     connect_sinks([followed], sinks)
     return flow
 
@@ -214,6 +217,12 @@ def _routed(settings: Settings, policy: Policy, step: Step) -> RoutedFollower:
     return RoutedFollower(step.make(), RoutedReader(reader), make_checker(settings, policy))
 
 
+def connect_prompt(followed: Stream[tuple[str, Followed]], sinks: Sinks) -> None:
+    """Bring what has to be out at once to its sink."""
+    prompt = op.map_value("take_prompt", followed, lambda item: item.prompt)
+    op.output("publish_prompt", prompt, sinks.prompt)
+
+
 def connect_sinks(
     followed: Sequence[Stream[tuple[str, Followed]]],
     sinks: Sinks,
@@ -221,15 +230,13 @@ def connect_sinks(
     records: Sequence[Stream[tuple[str, Sequence[OutRecord]]]] = (),
     rows: Sequence[Stream[tuple[str, list[Rows]]]] = (),
 ) -> None:
-    """Bring what followers give, and these streams, to the sinks."""
+    """Bring what followers give once an epoch, and these streams, to the sinks."""
     all_of = followed[0] if len(followed) == 1 else op.merge("join_followed", *followed)
     out = op.map_value("take_records", all_of, lambda item: item.records)
-    prompt = op.map_value("take_prompt", all_of, lambda item: item.prompt)
     more = op.map_value("take_rows", all_of, lambda item: item.rows)
     op.output(
         "publish_records",
         op.merge("join_records", out, *records) if records else out,
         sinks.records,
     )
-    op.output("publish_prompt", prompt, sinks.prompt)
     op.output("write_rows", op.merge("join_rows", more, *rows) if rows else more, sinks.tables)

@@ -12,12 +12,14 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from connectors.crash import crash_point
+from connectors.lane_sink import lane_key
 from connectors.tell import tells
 from flows.places import POLICY
 from flows.settings import Settings
 from flows.steps.accept import NOTICE_TOPICS, notices_of
 from flows.steps.check import BlockChecker
 from flows.steps.gate import GateRules, LaneGate
+from flows.steps.keep import OpenJournal
 from flows.steps.limit import LimitRules
 from flows.steps.publish import Publisher
 from flows.steps.seal import Sealer
@@ -46,11 +48,17 @@ Watch = Callable[[LaneGate, Outputs], None]
 
 
 class GateLogic(StatefulBatchLogic[CheckedBlock, Outputs, bytes]):
-    """One lane's gate behind Bytewax's interface. Snapshot: bytes with a version number."""
+    """One lane's gate behind Bytewax's interface. Snapshot: bytes with a version number.
 
-    def __init__(self, gate: LaneGate, resume: bytes | None, watch: Watch) -> None:
+    What the gate remembers of events is in a journal, where there are `journals`.
+    """
+
+    def __init__(
+        self, gate: LaneGate, resume: bytes | None, watch: Watch, journals: OpenJournal | None
+    ) -> None:
         self._gate = gate
         self._watch = watch
+        gate.kept.keep_in(journals)
         if resume is not None:
             gate.load(resume)
 
@@ -65,6 +73,8 @@ class GateLogic(StatefulBatchLogic[CheckedBlock, Outputs, bytes]):
         raw = block.raw
         if raw.topic in NOTICE_TOPICS:
             return Outputs(raw.lane, raw.topic, [], [], {}, accepted=notices_of(raw))
+        if not self._gate.kept.is_kept:
+            self._gate.kept.keep_as(f"gate-{lane_key(raw.lane)}")
         output = self._gate.pass_block(block)
         self._watch(self._gate, output)
         return output
@@ -131,6 +141,7 @@ def add_gate(
     *,
     watch: Watch,
     followed: bool,
+    journals: OpenJournal | None,
 ) -> Stream[tuple[str, Outputs]]:
     """Wire everything from the source to the gate."""
     policy = read_policy(settings)
@@ -138,7 +149,8 @@ def add_gate(
 
     @tells("pass_gate")
     def make_logic(resume: bytes | None) -> GateLogic:
-        return GateLogic(make_gate(settings, policy, followed=followed), resume, watch)
+        gate = make_gate(settings, policy, followed=followed)
+        return GateLogic(gate, resume, watch, journals)
 
     def check(raw: RawBlock) -> CheckedBlock:
         if raw.topic in NOTICE_TOPICS:
@@ -158,13 +170,15 @@ def build(
     records: Sink[tuple[str, Sequence[OutRecord]]],
     tables: Sink[tuple[str, list[Rows]]],
     watch: Watch = lambda _gate, _outputs: None,
+    journals: OpenJournal | None = None,
 ) -> Dataflow:
     """Wire the dataflow between a source and two sinks.
 
     Shapes: items are `(lane, block)` all the way; nothing travels one message at a time.
+    State: what grows with traffic is in `journals`, where there are some, and not in snapshots.
     """
     flow = Dataflow(FLOW_ID)
-    outputs = add_gate(flow, settings, source, watch=watch, followed=False)
+    outputs = add_gate(flow, settings, source, watch=watch, followed=False, journals=journals)
     out = op.map_value("take_records", outputs, lambda item: item.records)
     rows = op.map_value("take_rows", outputs, lambda item: item.rows)
     op.output("publish_records", out, records)

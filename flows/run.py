@@ -22,9 +22,8 @@ from connectors.clickhouse.sink import TableSink
 from connectors.clickhouse.writer import TableWriter
 from connectors.clock import SystemClock
 from connectors.crash import arm
+from connectors.journal import Journals
 from connectors.kafka.lanes import LaneSource
-from connectors.kafka.sink import RecordSink
-from connectors.kafka.transactions import TransactionalSink
 from connectors.metrics import (
     MESSAGES,
     QUARANTINE_RUN,
@@ -39,22 +38,26 @@ from flows import everything, follow, ingest
 from flows.catalog import FLOWS, FOLLOWERS
 from flows.cells import Cell, Home, Lease, Manifest, opened_store, owned, say_error
 from flows.settings import Settings
+from flows.sinks import make_prompt_sink, make_record_sink
 from flows.steps.gate import LaneGate
+from flows.steps.keep import OpenJournal
 from flows.stop import Stop
-from flows.timing.record import DECISION_TOPIC
 from schemas.blocks import Outputs
 from schemas.errors import AirsideError, ConfigError, PermanentError, TransientError
-from schemas.topics_catalog import load_topics
 
 _log = structlog.get_logger(__name__)
 
 
 class Process(NamedTuple):
-    """What a flow is told about the process it runs in."""
+    """What a flow is told about the process it runs in.
+
+    `journals` opens those beside the recovery store; None where no folder belongs to it alone.
+    """
 
     cell: Cell
     stop: Stop
     beat: Callable[[], None] = lambda: None
+    journals: OpenJournal | None = None
 
 
 def watch_metrics(gate: LaneGate, outputs: Outputs) -> None:
@@ -162,6 +165,7 @@ def make_ingest(settings: Settings, process: Process) -> Dataflow:
         ),
         tables=tables,
         watch=watch_metrics,
+        journals=process.journals,
     )
 
 
@@ -210,58 +214,13 @@ def make_everything(settings: Settings, process: Process) -> Dataflow:
     )
     sinks = _make_sinks(settings, process, name, (*follow.TABLES, *ingest.STREAMS))
     steps = [make(settings) for make in FOLLOWERS.values()]
-    return everything.build(settings, steps, source=source, sinks=sinks, watch=watch_metrics)
-
-
-def make_record_sink(
-    settings: Settings, flow_id: str, *, own: Sequence[int], sources: Sequence[str]
-) -> RecordSink | TransactionalSink:
-    """The sink for the delivery that the settings ask for."""
-    kafka = settings.kafka
-    if kafka.delivery == "at_least_once":
-        return make_prompt_sink(settings, own=own)
-    return TransactionalSink(
-        bootstrap_servers=kafka.bootstrap_servers,
-        application=f"airside.{settings.node}.{flow_id}",
-        lanes=settings.lanes,
-        own=own,
-        sources=sources,
-        outputs=topics_of(flow_id),
-        timeout_s=kafka.transaction_s_max,
-        step_s_max=kafka.delivery_s_max,
-        level=kafka.level,
-        extra=kafka.extra,
-    )
-
-
-def topics_of(flow_id: str) -> list[str]:
-    """The topics that this flow writes to in transactions, and nobody but Airside does.
-
-    Decisions leave at once: that one is there does not show that its epoch was committed.
-    """
-    return [
-        topic.topic
-        for topic in load_topics().values()
-        if topic.topic != DECISION_TOPIC
-        and all(name.startswith("airside-") for name in topic.producers)
-        and (flow_id == everything.FLOW_ID or f"airside-{flow_id}" in topic.producers)
-    ]
-
-
-def make_prompt_sink(settings: Settings, *, own: Sequence[int], linger_ms: float = 5) -> RecordSink:
-    """The sink for what has to be out at once, and may be repeated.
-
-    Units: `linger_ms` is how long a record may wait for others to share a batch.
-    """
-    kafka = settings.kafka
-    return RecordSink(
-        bootstrap_servers=kafka.bootstrap_servers,
-        lanes=settings.lanes,
-        own=own,
-        delivery_s_max=kafka.delivery_s_max,
-        level=kafka.level,
-        linger_ms=linger_ms,
-        extra=kafka.extra,
+    return everything.build(
+        settings,
+        steps,
+        source=source,
+        sinks=sinks,
+        watch=watch_metrics,
+        journals=process.journals,
     )
 
 
@@ -325,7 +284,9 @@ def run_cell(
     try:
         with opened_store(home, cell, generation=generation, wait_s_max=wait_s_max) as store:
             watchdog.start()
-            _run_engine(name, settings, Process(cell, Stop(), watchdog.beat), store)
+            journals = Journals(home.stores / "journals")
+            process = Process(cell, Stop(), watchdog.beat, journals.open)
+            _run_engine(name, settings, process, store)
     except Exception as err:  # the outermost frame: the engine wraps what steps raise
         own = find_own_error(err) or _defect(name, err)
         say_error(home, cell, {"pid": os.getpid(), "error": str(own)})

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from connectors.journal import Journals
 from flows.follow import Follower
 from flows.ingest import make_checker, make_gate
 from flows.journey.follow import STATE_VERSION as JOURNEY_VERSION
@@ -24,6 +25,7 @@ from schemas.blocks import AcceptedBlock, Outputs, RawBlock
 from tests.messages import policy, settings
 
 FOLDER: Final = Path(__file__).parent / "data" / "states"
+JOURNALS: Final = FOLDER / "journals"
 SETTINGS: Final = settings(time={"duplicate_s_max": 43_200})
 ABOUT: Final[dict[str, Any]] = json.loads((FOLDER / "about.json").read_text())
 
@@ -42,6 +44,25 @@ def story() -> Story:
 
 def gate_state(version: int) -> bytes:
     return gzip.decompress((FOLDER / f"gate.v{version}.msgpack.gz").read_bytes())
+
+
+def kept_state() -> bytes:
+    """A gate's state of version 4 whose memory is in a journal of the folder `JOURNALS`."""
+    return (FOLDER / "gate.v4.kept.msgpack").read_bytes()
+
+
+def save_kept() -> None:
+    """That state, run once when its form or that of the memory's changes rises."""
+    gate = new_gate()
+    gate.kept.keep_in(Journals(JOURNALS).open)
+    gate.kept.keep_as("gate-001")
+    state = b""
+    for block in story().before:
+        run(gate, [block])
+        state = gate.dump()
+    (FOLDER / "gate.v4.kept.msgpack").write_bytes(state)
+    run(gate, story().after)
+    gate.dump()  # of an epoch that did not become durable
 
 
 def lane_state(version: int) -> dict[str, Any]:
@@ -95,5 +116,7 @@ def save() -> Path:
 if __name__ == "__main__":
     if not (FOLDER / f"gate.v{STATE_VERSION}.msgpack.gz").exists():
         save()
+    if not JOURNALS.exists():
+        save_kept()
     if not (FOLDER / f"journey.v{JOURNEY_VERSION}.msgpack.gz").exists():
         save_journeys()

@@ -64,6 +64,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._looked_s = 0.0
         self._rests = False
         self._epoch = LaneEpoch(source.bound, lane)
+        self._turns = source.turns()
         self._loading = bool(source.tables)
         self._shares = Shares(source, lane)
         self._places = self._shares.places(self._shares.count(self._consumer))
@@ -151,8 +152,13 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         if self._source.stop():
             crash_point("draining")
             raise StopIteration
+        if not self._turns.ask(self._lane):
+            self._rests = False
+            return []
         room = self._room()
         blocks = self._read(room) if room else self._wait()
+        if blocks:
+            self._turns.give()
         now_s = self._source.clock.steady_s()
         if now_s - self._looked_s >= _LOOK_EVERY_S:
             self._looked_s = now_s

@@ -6,6 +6,7 @@ stays in its lane as long as the partition count is a multiple of the lane count
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from connectors.clock import Clock
 from connectors.kafka.client import client_config
 from connectors.kafka.epoch import EpochBound
 from connectors.kafka.lane import LanePartition
+from connectors.kafka.turns import Turns
 from connectors.lane_sink import lane_key
 from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
@@ -86,6 +88,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
             block_messages_max, share, max(epoch_messages_max // count, 1)
         )
         self.bound = EpochBound(max(epoch_messages_max, count))
+        self._turns: dict[int, Turns] = {}
         self.quiet_s = quiet_s
         self.ahead_ms_max = int(ahead_s_max * 1_000)
         self.discover_s = discover_s
@@ -105,6 +108,10 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
             "fetch.wait.max.ms": 50,
             "fetch.error.backoff.ms": 200,
         }
+
+    def turns(self) -> Turns:
+        """Those of the worker thread that asks."""
+        return self._turns.setdefault(threading.get_ident(), Turns())
 
     def list_parts(self) -> list[str]:
         """The lanes of this process, in the form that keys have too."""

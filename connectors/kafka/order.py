@@ -20,9 +20,10 @@ from typing import Final
 import msgspec
 import structlog
 
+from connectors.disk import disk_error
 from connectors.kafka.lane_state import Place
 from schemas.blocks import RawBlock, runs_of
-from schemas.errors import PermanentError, TransientError
+from schemas.errors import PermanentError
 
 _log = structlog.get_logger(__name__)
 
@@ -95,9 +96,9 @@ class OrderLog:
             if not whole:
                 os.ftruncate(self._file, end)
         except OSError as err:
-            raise _disk_error(self._path, err) from err
+            raise disk_error("order log", self._path, err) from err
         if not whole:
-            raise _disk_error(self._path, OSError(errno.ENOSPC, ""))
+            raise disk_error("order log", self._path, OSError(errno.ENOSPC, ""))
         self._dirty = True
 
     def sync(self) -> None:
@@ -107,7 +108,7 @@ class OrderLog:
         try:
             os.fsync(self._file)
         except OSError as err:
-            raise _disk_error(self._path, err) from err
+            raise disk_error("order log", self._path, err) from err
         self._dirty = False
 
     def begin(self, offsets: Mapping[Place, int]) -> None:
@@ -123,7 +124,7 @@ class OrderLog:
         try:
             self._file = os.open(fresh, flags, 0o644)
         except OSError as err:
-            raise _disk_error(self._path, err) from err
+            raise disk_error("order log", self._path, err) from err
         self._append(_beginning(offsets))
         for given in self.pending:
             self._append(given)
@@ -137,17 +138,6 @@ class OrderLog:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-def _disk_error(path: Path, err: OSError) -> TransientError:
-    return TransientError(
-        do="write",
-        kind="order log",
-        name=path.name,
-        found=errno.errorcode.get(err.errno or 0, type(err).__name__),
-        hint="make room on the disk of AIRSIDE_DATA; nothing is lost: the epoch is repeated at the "
-        "next start",
-    )
 
 
 def _beginning(offsets: Mapping[Place, int]) -> _Beginning:

@@ -89,7 +89,7 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         self.config = {
             **self.shared,
             "acks": "all",
-            "linger.ms": 5,
+            "linger.ms": 250,
             "compression.type": "lz4",
             "transaction.timeout.ms": int(timeout_s * 1_000),
             # librdkafka 2.16 forgets a broker that went away but keeps it as group coordinator,

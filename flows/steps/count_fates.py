@@ -7,8 +7,10 @@ have passed it, and its counts are absolute: writing them again changes nothing.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from flows.steps.write_facts import Accepted, Refused
 from schemas.blocks import Rows
 from schemas.codes import CODES, Door
 
@@ -78,3 +80,18 @@ class Ledger:
             (topic, part): (run, Counter({Fate(code, source): n for code, source, n in cell}))
             for topic, part, run, cell in dumped
         }
+
+
+def tally_of(events: Accepted, refused: Sequence[Refused]) -> Tally:
+    """Count the messages of a block by partition, run of offsets, code and source."""
+    tally: Tally = Counter()
+    runs = (events.offsets // RUN).tolist()
+    counts = Counter(
+        zip(events.partitions.tolist(), runs, events.tickets.numbers.tolist(), strict=True)
+    )
+    for (part, run, number), count in counts.items():
+        tally[part, run, "", events.tickets.labels[number].source] += count
+    for message in refused:
+        origin = message.origin
+        tally[origin.partition, origin.offset // RUN, message.refusal.code, message.source] += 1
+    return tally

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 _BUCKET_MS: Final = 600_000
 _MASK: Final = (1 << 64) - 1
+_ENTRY: Final = (np.uint64, np.uint64, np.uint64, np.uint16, np.int64)
+_WIDTH: Final = len(_ENTRY)
 
 
 def salt_of(source: int) -> int:
@@ -44,6 +46,8 @@ class Memory(msgspec.Struct):
     contents: dict[int, tuple[int, int]] = {}
     purposes: dict[int, tuple[int, int, int]] = {}
     buckets: dict[int, list[tuple[int, int]]] = {}
+    # What was done since it was last told: entries that were remembered, moments that made room.
+    changes: list[tuple[int, ...]] | None = None
 
     def see(self, *, event: int, source: int, content: int, purpose: int, now_ms: int) -> Sight:
         """Tell whether an event is new, and remember it if it is.
@@ -66,6 +70,8 @@ class Memory(msgspec.Struct):
         self.contents[key] = (content, at_ms)
         self.purposes[event] = (purpose, at_ms, key)
         self.buckets.setdefault(at_ms // _BUCKET_MS, []).append((key, event))
+        if self.changes is not None:
+            self.changes.append((key, event, content, purpose, at_ms))
 
     def remember_all(
         self,
@@ -83,6 +89,8 @@ class Memory(msgspec.Struct):
         buckets = [now_ms // _BUCKET_MS for now_ms in at_ms]
         for bucket, run in groupby(zip(buckets, pairs, strict=True), itemgetter(0)):
             self.buckets.setdefault(bucket, []).extend(map(itemgetter(1), run))
+        if self.changes is not None:
+            self.changes.extend(zip(keys, events, contents, purposes, at_ms, strict=True))
 
     def purpose_of(self, event: int, *, now_ms: int) -> int | None:
         """The purpose of a remembered event, by the hash of its id."""
@@ -92,6 +100,7 @@ class Memory(msgspec.Struct):
     def forget_before(self, now_ms: int) -> None:
         """Make room: drop what is older than the time to live, and the oldest above the bound."""
         horizon = (now_ms - self.ttl_ms) // _BUCKET_MS
+        made_room = False
         for bucket in sorted(self.buckets):
             if bucket < horizon:
                 self._drop(bucket, len(self.buckets[bucket]))
@@ -99,6 +108,9 @@ class Memory(msgspec.Struct):
                 self._drop(bucket, len(self.contents) - self.entries_max)
             else:
                 break
+            made_room = True
+        if made_room and self.changes is not None:
+            self.changes.append((now_ms,))
 
     def _drop(self, bucket: int, count: int) -> None:
         """Forget the first entries of a bucket, but for those that were accepted again since."""
@@ -142,6 +154,39 @@ class Memory(msgspec.Struct):
         self.buckets = {}
         for at, key, event in _rows(dumped["buckets"], (np.int64, np.uint64, np.uint64)):
             self.buckets.setdefault(at, []).append((key, event))
+
+    def watch(self) -> None:
+        """Note changes from now on."""
+        self.changes = []
+
+    def take_changes(self) -> bytes:
+        """What was done since the last time, in its order; empty for nothing.
+
+        Shapes: runs of entries by column, and between them the moments that made room.
+        """
+        done, self.changes = self.changes or [], []
+        told: list[int | list[bytes]] = []
+        for width, run in groupby(done, len):
+            if width == 1:
+                told += [now_ms for (now_ms,) in run]
+                continue
+            entries = list(run)
+            table = _flat(chain.from_iterable(entries), len(entries), _WIDTH).T
+            told.append(
+                _columns(*(column.astype(kind) for column, kind in zip(table, _ENTRY, strict=True)))
+            )
+        return msgspec.msgpack.encode(told) if told else b""
+
+    def apply(self, changes: bytes) -> None:
+        """Do again what `take_changes` told."""
+        for part in msgspec.msgpack.decode(changes, type=list[int | list[bytes]]):
+            if isinstance(part, int):
+                self.forget_before(part)
+                continue
+            keys, events, contents, purposes, at_ms = zip(*_rows(part, _ENTRY), strict=True)
+            self.remember_all(
+                keys=keys, events=events, contents=contents, purposes=purposes, at_ms=at_ms
+            )
 
 
 def _flat(numbers: Iterable[int], rows: int, width: int) -> npt.NDArray[np.uint64]:

@@ -15,11 +15,12 @@ import numpy as np
 
 from flows.steps.accept import PROFILE_TOPIC, accepted_events, tell_refused, to_follow
 from flows.steps.close_cells import ClosedCells
-from flows.steps.count_fates import RUN, Ledger, Tally
+from flows.steps.count_fates import Ledger, tally_of
 from flows.steps.count_late import late_of, late_rows
 from flows.steps.deduplicate import Memory
 from flows.steps.enrich import Profile, ProfileTable
 from flows.steps.judge import Judge
+from flows.steps.keep import Kept
 from flows.steps.limit import LimitRules, QuarantineLimit
 from flows.steps.publish import STAGE, Publisher
 from flows.steps.roll_up import Rollup
@@ -87,6 +88,11 @@ class LaneGate:
     def memory(self) -> Memory:
         """Which events were accepted."""
         return self._judge.memory
+
+    @property
+    def kept(self) -> Kept:
+        """The memory as a part of the state, which grows with traffic."""
+        return self._judge.kept
 
     @property
     def watermark_ms(self) -> int | None:
@@ -263,7 +269,7 @@ class LaneGate:
             left_by = (message.refusal.door, message.refusal.code)
             counts[left_by] = counts.get(left_by, 0) + 1
         counts[Door.ROUTED, ""] = len(events)
-        tally = _tally(events, [message for _, message in refused])
+        tally = tally_of(events, [message for _, message in refused])
         if tally:
             rows.append(self.ledger.enter(raw.topic, tally, lane=raw.lane))
             rows += self.closed.rows(raw.lane)
@@ -320,13 +326,13 @@ class LaneGate:
         return numbered
 
     def dump(self) -> bytes:
-        """The lane's state as bytes with a version number; a copy, whatever follows."""
+        """The lane's state as bytes with a version number; what is in a journal is durable then."""
         self.closed.keep(self._judge.floor_minute)
         return msgspec.msgpack.encode(
             {
                 "version": STATE_VERSION,
                 "purposes": self._judge.names,
-                "memory": self.memory.dump(),
+                "memory": self.kept.dump(),
                 "rollup": self.rollup.dump(),
                 "ledger": self.ledger.dump(),
                 "newest": [[*where, at] for where, at in self._judge.newest.items()],
@@ -344,7 +350,7 @@ class LaneGate:
         """
         state = read_state(dumped)
         self._judge.rename(state["purposes"])
-        self.memory.load(state["memory"])
+        self.kept.load(state["memory"])
         self.rollup.load(state["rollup"])
         self.ledger.load(state["ledger"])
         self.limit.load(state["limit"])
@@ -382,18 +388,3 @@ def _must_discard(block: CheckedBlock, place: int) -> bool:
     if ticket is not None:
         return ticket.label.decision.discard_body
     return bool(block.glances.get(place, {}).get("discard"))
-
-
-def _tally(events: Accepted, refused: Sequence[Refused]) -> Tally:
-    """Count the messages of a block by partition, run of offsets, code and source."""
-    tally: Tally = Counter()
-    runs = (events.offsets // RUN).tolist()
-    counts = Counter(
-        zip(events.partitions.tolist(), runs, events.tickets.numbers.tolist(), strict=True)
-    )
-    for (part, run, number), count in counts.items():
-        tally[part, run, "", events.tickets.labels[number].source] += count
-    for message in refused:
-        origin = message.origin
-        tally[origin.partition, origin.offset // RUN, message.refusal.code, message.source] += 1
-    return tally

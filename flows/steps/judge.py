@@ -19,6 +19,7 @@ import numpy.typing as npt
 from flows.steps.accept import PROFILE_TOPIC
 from flows.steps.deduplicate import Memory, Sight, salt_of
 from flows.steps.enrich import ProfileTable
+from flows.steps.keep import Kept
 from schemas.blocks import CheckedBlock
 from schemas.columns import encode_all
 from schemas.fates import Refusal
@@ -71,6 +72,7 @@ class Judge:
         self._lateness_ms_max = lateness_ms_max
         self._gate = gate
         self.memory = memory
+        self.kept = Kept(memory)
         self.newest: dict[tuple[str, int], int] = {}
         self.floor_minute = 0
         self.names = list(policy.purposes)

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.errors import PermanentError
 
-STATE_VERSION: Final = 3
+STATE_VERSION: Final = 4
 """Of a lane gate's state. A change of its form needs a new number and a step in `UPGRADES`."""
 
 State = dict[str, Any]
@@ -32,7 +32,16 @@ def _add_arm(state: State) -> State:
     return {**state, "version": 3, "rollup": {**rollup, "dimensions": found}}
 
 
-UPGRADES: Final[dict[int, Callable[[State], State]]] = {1: _add_limit, 2: _add_arm}
+def _allow_journal(state: State) -> State:
+    """Version 4 may name a journal for what is remembered; before, all of it was in the state."""
+    return {**state, "version": 4}
+
+
+UPGRADES: Final[dict[int, Callable[[State], State]]] = {
+    1: _add_limit,
+    2: _add_arm,
+    3: _allow_journal,
+}
 """From each version that can be read to the next one."""
 
 

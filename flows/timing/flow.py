@@ -140,4 +140,6 @@ def make_step(settings: Settings) -> Step:
         policy=policy.version,
         key=key.get_secret_value().encode() if key else None,
     )
-    return Step(TIMING_STEP, lambda: TimingLane(rules, writer, kinds, watch=watch_metrics))
+    return Step(
+        TIMING_STEP, lambda: TimingLane(rules, writer, kinds, watch=watch_metrics), answers=True
+    )

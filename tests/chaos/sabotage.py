@@ -91,8 +91,8 @@ def forget_state() -> None:
     """Start each time as if the lane had no state: what it sums up begins at nothing."""
     original = GateLogic.__init__
 
-    def init(self: GateLogic, gate: Any, resume: bytes | None, watch: Any) -> None:
-        original(self, gate, None, watch)
+    def init(self: GateLogic, gate: Any, _resume: bytes | None, *more: Any) -> None:
+        original(self, gate, None, *more)
 
     _put(GateLogic, "__init__", init)
 

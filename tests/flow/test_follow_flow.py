@@ -188,4 +188,4 @@ def test_the_steps_of_both_flows_are_the_committed_ones() -> None:
     alone = follow.build("keep", settings(), STEP, source=source, sinks=sinks)
 
     assert {step.step_name for step in fused.substeps} == set(everything.step_ids(["keep_events"]))
-    assert [step.step_name for step in alone.substeps] == list(follow.step_ids("keep_events"))
+    assert {step.step_name for step in alone.substeps} == set(follow.step_ids("keep_events"))

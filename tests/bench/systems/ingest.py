@@ -17,8 +17,9 @@ from connectors.clickhouse.writer import TableWriter
 from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
 from flows import ingest
-from flows.run import make_record_sink, tune_garbage_collection
+from flows.run import tune_garbage_collection
 from flows.settings import Settings, read_settings
+from flows.sinks import make_record_sink
 from flows.steps.gate import LaneGate
 from schemas.blocks import Outputs
 from schemas.codes import Door

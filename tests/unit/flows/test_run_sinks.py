@@ -9,7 +9,8 @@ import pytest
 from connectors.clickhouse.behind import BehindSink
 from flows import everything
 from flows.cells import Cell
-from flows.run import Process, make_table_sink, topics_of
+from flows.run import Process, make_table_sink
+from flows.sinks import topics_of
 from flows.stop import Stop
 from flows.timing import TIMING
 from flows.timing.record import DECISION_TOPIC

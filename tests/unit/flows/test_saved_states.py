@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from connectors.journal import Journals
 from connectors.kafka import lane_state as lane_state_of
 from flows.ingest import TABLES
 from flows.steps.gate import LaneGate
 from flows.steps.upgrade import STATE_VERSION, UPGRADES
 from schemas.blocks import Outputs
 from schemas.errors import PermanentError
-from tests.saved_states import ABOUT, gate_state, lane_state, new_gate, run, story
+from tests.saved_states import (
+    ABOUT,
+    JOURNALS,
+    gate_state,
+    kept_state,
+    lane_state,
+    new_gate,
+    run,
+    story,
+)
 
 VERSIONS = range(1, STATE_VERSION + 1)
 
@@ -145,24 +157,37 @@ def test_a_state_that_is_brought_up_differs_in_what_was_not_counted_only() -> No
     assert sums_of_cells(steady) == sums_of_cells(upgraded)
 
 
-@pytest.mark.parametrize("version", [0, 4, 99, -1, "3", 2.5, True, None])
+def test_a_state_with_a_journal_is_read_and_goes_on(tmp_path: Path) -> None:
+    """It was saved after each block; its last epochs did not become durable."""
+    shutil.copytree(JOURNALS, tmp_path, dirs_exist_ok=True)
+    steady, resumed = new_gate(), new_gate()
+    run(steady, story().before)
+    resumed.kept.keep_in(Journals(tmp_path).open)
+    resumed.load(kept_state())
+    run(resumed, [block for block in story().before if block.topic in TABLES])
+
+    assert steady.memory.dump() == resumed.memory.dump()
+    assert told(run(steady, story().after)) == told(run(resumed, story().after))
+
+
+@pytest.mark.parametrize("version", [0, 5, 99, -1, "4", 2.5, True, None])
 def test_another_version_is_refused_in_words(version: object) -> None:
-    state = msgspec.msgpack.decode(gate_state(3))
+    state = msgspec.msgpack.decode(gate_state(4))
     state["version"] = version
 
     with pytest.raises(PermanentError) as caught:
         loaded(msgspec.msgpack.encode(state))
     assert 70 == caught.value.exit_code
     assert (
-        f"could not resume lane: found state version {version}; expected version 3, or one that"
-        " can be brought up to it (1, 2); run the release that wrote it, or start from an empty"
+        f"could not resume lane: found state version {version}; expected version 4, or one that"
+        " can be brought up to it (1, 2, 3); run the release that wrote it, or start from an empty"
         " data folder"
     ) == str(caught.value)
 
 
 @pytest.mark.parametrize("dumped", [b"", b"\xc1", b"\x93\x01\x02\x03", gate_state(1)[:500]])
 def test_bytes_that_are_no_state_are_refused_in_words(dumped: bytes) -> None:
-    with pytest.raises(PermanentError, match="found bytes without a version; expected version 3"):
+    with pytest.raises(PermanentError, match="found bytes without a version; expected version 4"):
         loaded(dumped)
 
 

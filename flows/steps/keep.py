@@ -1,0 +1,111 @@
+"""Keep a part of a state by what changed of it, where there is a journal for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import msgspec
+
+from schemas.errors import PermanentError
+
+Mark = tuple[str, int, int]
+
+
+class Keeper(Protocol):
+    """A journal: see `connectors.journal`."""
+
+    def read(self, mark: Mark) -> Iterator[bytes]:
+        """The whole, and then its changes, up to a mark."""
+        ...
+
+    def save(self, changed: bytes, whole: Callable[[], bytes]) -> Mark:
+        """Make changes durable, or the whole with them; empty for none."""
+        ...
+
+
+OpenJournal = Callable[[str], Keeper]
+"""Opens a journal by its name."""
+
+
+class Part(Protocol):
+    """A part of a state that can tell what changed of it."""
+
+    def dump(self) -> Any:
+        """All of it, as plain values."""
+        ...
+
+    def load(self, dumped: Any) -> None:
+        """Take back what `dump` gave."""
+        ...
+
+    def watch(self) -> None:
+        """Note changes from now on."""
+        ...
+
+    def take_changes(self) -> bytes:
+        """What changed since the last time, or since `watch`; empty for nothing."""
+        ...
+
+    def apply(self, changes: bytes) -> None:
+        """Change as `take_changes` told."""
+        ...
+
+
+class Kept:
+    """A part of a lane's state, in a journal once `keep_as` has named one.
+
+    Promise: after `load` the part is what it was at `dump`, with a journal or without. Saving costs
+    what changed, with one; else what there is.
+    Errors: those of the journal; PermanentError for a state in a journal where there are none.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self._open: OpenJournal | None = None
+        self._journal: Keeper | None = None
+
+    def keep_in(self, journals: OpenJournal | None) -> None:
+        """Say where journals are; to be said before `load`."""
+        self._open = journals
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is nothing to name any more."""
+        return self._open is None or self._journal is not None
+
+    def keep_as(self, name: str) -> None:
+        """Name the journal, where there are some and none was named before."""
+        if self._open is not None and self._journal is None:
+            self._journal = self._open(name)
+            self._part.watch()
+
+    def dump(self) -> Any:
+        """The part as plain values: all of it, or how far its journal counts."""
+        if self._journal is None:
+            return self._part.dump()
+        changes = self._part.take_changes()
+        mark = self._journal.save(changes, lambda: msgspec.msgpack.encode(self._part.dump()))
+        return {"journal": mark}
+
+    def load(self, dumped: Any) -> None:
+        """Take back what `dump` gave."""
+        if not isinstance(dumped, dict) or "journal" not in dumped:
+            self._part.load(dumped)
+            return
+        name, number, size = dumped["journal"]
+        if self._open is None:
+            raise PermanentError(
+                do="resume",
+                kind="journal",
+                name=name,
+                found="no folder of journals here",
+                hint="run this flow with `airside run` on the data folder that it was saved in",
+            )
+        journal = self._open(name)
+        chunks = journal.read((name, number, size))
+        self._part.load(msgspec.msgpack.decode(next(chunks)))
+        for changes in chunks:
+            self._part.apply(changes)
+        self._journal = journal
+        self._part.watch()
