@@ -107,44 +107,53 @@ def make_source(
     )
 
 
-def make_table_sink(
-    settings: Settings, process: Process, *, behind: str = ""
-) -> TableSink | BehindSink:
-    """The tables of this process; `behind` is the flow in which nobody may wait for ClickHouse.
+def make_table_sink(settings: Settings, process: Process) -> TableSink:
+    """The tables of this process.
 
     Errors: TransientError when ClickHouse does not answer: said now, not after lanes were opened.
     """
+    return TableSink(
+        lanes=settings.lanes,
+        own=process.cell.lanes(settings.lanes),
+        make_writer=_make_writer(settings, process, on_wait=process.beat),
+    )
+
+
+def make_behind_sink(settings: Settings, process: Process, flow_id: str) -> BehindSink:
+    """The same where nobody may wait for ClickHouse.
+
+    Errors: as `make_table_sink`.
+    """
+    return BehindSink(
+        lanes=settings.lanes,
+        own=process.cell.lanes(settings.lanes),
+        # Behind the flow another thread waits; the flow's own says that it lives.
+        make_writer=_make_writer(settings, process, on_wait=lambda: None),
+        rows_max=settings.clickhouse.rows_max,
+        wait_s_max=settings.wait_s_max,
+        stop=process.stop,
+        on_wait=process.beat,
+        receipts=Receipts(
+            Home(settings.data, flow_id).stores / "confirmed",
+            store=f"{settings.clickhouse.url} {settings.clickhouse.database}",
+        ),
+    )
+
+
+def _make_writer(
+    settings: Settings, process: Process, *, on_wait: Callable[[], None]
+) -> Callable[[], TableWriter]:
     address = settings.clickhouse_address
-
-    def make_writer() -> TableWriter:
-        return TableWriter(
-            connect(address),
-            rows_max=settings.clickhouse.rows_max,
-            retry_s_max=settings.clickhouse.retry_s_max,
-            stop=process.stop,
-            # The rest of the time is for what else has to end.
-            stop_s_max=settings.drain_s_max / 2,
-            # Behind the flow another thread waits; the flow's own says that it lives.
-            on_wait=(lambda: None) if behind else process.beat,
-        )
-
     connect(address).close()
-    own = process.cell.lanes(settings.lanes)
-    if behind:
-        return BehindSink(
-            lanes=settings.lanes,
-            own=own,
-            make_writer=make_writer,
-            rows_max=settings.clickhouse.rows_max,
-            wait_s_max=settings.wait_s_max,
-            stop=process.stop,
-            on_wait=process.beat,
-            receipts=Receipts(
-                Home(settings.data, behind).stores / "confirmed",
-                store=f"{settings.clickhouse.url} {settings.clickhouse.database}",
-            ),
-        )
-    return TableSink(lanes=settings.lanes, own=own, make_writer=make_writer)
+    return lambda: TableWriter(
+        connect(address),
+        rows_max=settings.clickhouse.rows_max,
+        retry_s_max=settings.clickhouse.retry_s_max,
+        stop=process.stop,
+        # The rest of the time is for what else has to end.
+        stop_s_max=settings.drain_s_max / 2,
+        on_wait=on_wait,
+    )
 
 
 def make_ingest(settings: Settings, process: Process) -> Dataflow:
@@ -173,10 +182,13 @@ def _make_sinks(
     settings: Settings, process: Process, flow_id: str, sources: Sequence[str]
 ) -> follow.Sinks:
     own = process.cell.lanes(settings.lanes)
+    tables = make_behind_sink(settings, process, flow_id)
     return follow.Sinks(
-        records=make_record_sink(settings, flow_id, own=own, sources=sources),
+        records=make_record_sink(
+            settings, flow_id, own=own, sources=sources, meanwhile=tables.put_down
+        ),
         prompt=make_prompt_sink(settings, own=own, linger_ms=0),
-        tables=make_table_sink(settings, process, behind=flow_id),
+        tables=tables,
     )
 
 

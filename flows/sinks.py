@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from connectors.kafka.sink import RecordSink
 from connectors.kafka.transactions import TransactionalSink
@@ -13,9 +13,17 @@ from schemas.topics_catalog import load_topics
 
 
 def make_record_sink(
-    settings: Settings, flow_id: str, *, own: Sequence[int], sources: Sequence[str]
+    settings: Settings,
+    flow_id: str,
+    *,
+    own: Sequence[int],
+    sources: Sequence[str],
+    meanwhile: Callable[[], None] | None = None,
 ) -> RecordSink | TransactionalSink:
-    """The sink for the delivery that the settings ask for."""
+    """The sink for the delivery that the settings ask for.
+
+    `meanwhile` is called while commits are under way, where there are some.
+    """
     kafka = settings.kafka
     if kafka.delivery == "at_least_once":
         return make_prompt_sink(settings, own=own)
@@ -30,6 +38,7 @@ def make_record_sink(
         step_s_max=kafka.delivery_s_max,
         level=kafka.level,
         extra=kafka.extra,
+        meanwhile=meanwhile,
     )
 
 

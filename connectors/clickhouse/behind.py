@@ -18,7 +18,7 @@ import pyarrow as pa
 import structlog
 from bytewax.outputs import StatefulSinkPartition
 
-from connectors.clickhouse.gather import Gathered, is_enough
+from connectors.clickhouse.gather import Gathered, Part, is_enough
 from connectors.clickhouse.receipts import Receipts
 from connectors.clickhouse.saved_rows import dump_rows, read_rows
 from connectors.clickhouse.tables import TABLES
@@ -37,7 +37,7 @@ AHEAD_MAX: Final = 3
 _CLOSE_S_MAX: Final = 30.0
 _LOOK_S: Final = 1.0
 
-Parts = list[tuple[int, pa.RecordBatch]]
+Parts = list[tuple[int, Part]]
 """Rows of one table, by lane."""
 
 
@@ -84,6 +84,8 @@ class BehindWriter:
         self._epoch = 0
         self._gathered: dict[str, dict[int, Gathered]] = {}
         self._sends: list[_Send] = []
+        self._taken: list[tuple[str, Parts]] = []
+        self._saved: dict[int, bytes] = {}
         self._receipt: Future[None] | None = None
 
     def add(self, lane: int, rows: Rows) -> None:
@@ -101,19 +103,37 @@ class BehindWriter:
             self._settle()
 
     def end_epoch(self) -> None:
-        """Hand everything over; returns when all of the epochs before this one is confirmed."""
+        """Hand everything over; returns when all of the epochs before this one is confirmed.
+
+        What is to be saved is put down first: then the courier makes Arrow of it, and the flow goes
+        on beside that.
+        """
         if not self._is_open:
             self._waited_s = 0.0
-        else:
-            self._is_open = False
-            for table in last_are_fates(self._gathered):
-                self._hand_over(table)
-            self._sends.append(_Send(self._epoch, "", [], self._submit(self._writer.end)))
-            self._epoch += 1
-        while self._sends and self._sends[0].epoch < self._epoch - 1:
+        ended, self._is_open = self._is_open, False
+        while self._sends and self._sends[0].epoch < self._epoch - (not ended):
             self._await(self._sends[0].told)
             self._settle()
         self._settle()
+        if ended:
+            self._end(self._epoch)
+            self._epoch += 1
+
+    def put_down(self) -> None:
+        """Put down what is to be saved, ahead of `end_epoch`: for a moment of waiting elsewhere."""
+        if not self._gathered:
+            return
+        self._taken += [(table, self._take(table)) for table in list(self._gathered)]
+        lanes = {lane for _, parts in self._taken for lane, _ in parts}
+        self._saved = {lane: dump_rows(self._parts_of(lane, self._taken)) for lane in lanes}
+
+    def _end(self, epoch: int) -> None:
+        self.put_down()
+        taken, self._taken = self._taken, []
+        for table in last_are_fates(dict.fromkeys(table for table, _ in taken)):
+            for _, parts in (one for one in taken if one[0] == table):
+                self._send(epoch, table, parts)
+        self._sends.append(_Send(epoch, "", [], self._submit(self._writer.end)))
 
     def finish(self) -> None:
         """Hand everything over; returns when all is confirmed."""
@@ -121,6 +141,7 @@ class BehindWriter:
         while self._sends:
             self._await(self._sends[0].told)
             self._settle()
+        self._saved.clear()
 
     def leave(self, seconds_max: float) -> int:
         """Wait for what is on its way, but not for ever and whatever comes; gives what is left."""
@@ -133,18 +154,30 @@ class BehindWriter:
 
     def unconfirmed(self, lane: int) -> bytes | None:
         """A lane's rows that are not confirmed, as bytes with a version; None for none."""
-        tables: dict[str, list[pa.RecordBatch]] = {}
-        waiting = [(send.table, send.parts) for send in self._sends if not _confirmed(send)]
-        gathered = [(table, _parts(lanes)) for table, lanes in self._gathered.items()]
-        for table, parts in [*waiting, *gathered]:
-            own = [batch for number, batch in parts if number == lane]
-            if own:
-                tables.setdefault(table, []).extend(own)
-        if not tables:
-            return None
-        state = dump_rows(tables)
+        state = self._saved.pop(lane, None)
+        if state is None:
+            gathered = [
+                (table, [(number, _kept(one)) for number, one in lanes.items()])
+                for table, lanes in self._gathered.items()
+            ]
+            tables = self._parts_of(lane, gathered)
+            if not tables:
+                return None
+            state = dump_rows(tables)
         self._expect_receipt(lane, state)
         return state
+
+    def _parts_of(
+        self, lane: int, more: Sequence[tuple[str, Parts]]
+    ) -> Mapping[str, Sequence[Part]]:
+        """A lane's rows by table: on their way and not confirmed, and then these."""
+        tables: dict[str, list[Part]] = {}
+        waiting = [(send.table, send.parts) for send in self._sends if not _confirmed(send)]
+        for table, parts in [*waiting, *more]:
+            own = [part for number, part in parts if number == lane]
+            if own:
+                tables.setdefault(table, []).extend(own)
+        return tables
 
     def take_up(self, lane: int, state: bytes) -> None:
         """Hand over what `unconfirmed` gave in an earlier run, unless it was confirmed since.
@@ -174,12 +207,17 @@ class BehindWriter:
         return lanes[lane]
 
     def _hand_over(self, table: str) -> None:
-        parts = _parts(self._gathered.pop(table))
-        if not parts:
-            return
-        batches = [batch for _, batch in parts]
-        told = self._submit(lambda: self._writer.send(table, batches))
-        self._sends.append(_Send(self._epoch, table, parts, told))
+        self._send(self._epoch, table, self._take(table))
+
+    def _take(self, table: str) -> Parts:
+        lanes = self._gathered.pop(table)
+        taken = [(lane, gathered.take()) for lane, gathered in lanes.items()]
+        return [(lane, part) for lane, part in taken if part.num_rows]
+
+    def _send(self, epoch: int, table: str, parts: Parts) -> None:
+        if parts:
+            told = self._submit(lambda: self._writer.send(table, _batches(parts)))
+            self._sends.append(_Send(epoch, table, parts, told))
 
     def _submit(self, act: Callable[[], None]) -> Future[None]:
         """Hand over; nothing is sent after a failure: books would name rows that are not there."""
@@ -272,6 +310,12 @@ class BehindSink(LaneSink[list[Rows]]):
             part.take_up(resume_state)
         return part
 
+    def put_down(self) -> None:
+        """Let the writer of this worker thread put down what is to be saved with the epoch."""
+        writer = self._writers.get(threading.get_ident())
+        if writer is not None:
+            writer.put_down()
+
     def open_lane(self, lane: int) -> BehindPartition:
         """Open one lane's share of the worker's writer."""
         worker = threading.get_ident()
@@ -339,9 +383,13 @@ def _confirmed(send: _Send) -> bool:
     return send.told.done() and send.told.exception() is None
 
 
-def _parts(lanes: Mapping[int, Gathered]) -> Parts:
-    return [(lane, batch) for lane, gathered in lanes.items() for batch in gathered.batches()]
+def _kept(gathered: Gathered) -> Part:
+    return Part(gathered.table, gathered.batches())
+
+
+def _batches(parts: Parts) -> list[pa.RecordBatch]:
+    return [batch for _, part in parts for batch in part.batches()]
 
 
 def _rows(parts: Parts) -> int:
-    return sum(batch.num_rows for _, batch in parts)
+    return sum(part.num_rows for _, part in parts)

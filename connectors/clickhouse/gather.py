@@ -7,8 +7,8 @@ Small blocks also tell the same cell again and again: of tables with a key, one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,27 @@ TOGETHER_MAX: Final = 1_000
 """Rows that wait together at most, and what a block adds."""
 
 
+class Part(NamedTuple):
+    """Rows of one table on their way: Arrow batches, and what is not yet one.
+
+    Promise: nothing of it changes any more, so another thread may turn it into Arrow.
+    """
+
+    table: Table
+    bound: Sequence[pa.RecordBatch]
+    loose: Rows | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """How many."""
+        bound: int = sum(batch.num_rows for batch in self.bound)
+        return bound + (self.loose.size if self.loose else 0)
+
+    def batches(self) -> list[pa.RecordBatch]:
+        """All of it as Arrow batches."""
+        return [*self.bound, *([to_batch(self.loose, self.table)] if self.loose else [])]
+
+
 class Gathered:
     """Rows of one table, in the order in which they came; with a key, the latest row of each.
 
@@ -31,7 +52,7 @@ class Gathered:
     """
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self.table = table
         self._batches: list[pa.RecordBatch] = []
         self._in_batches = 0
         self._loose: dict[str, list[Any]] = {}
@@ -44,10 +65,10 @@ class Gathered:
         """Take rows; their columns may change afterwards."""
         if rows.size >= APART_MIN:
             self._bind()
-            self.put(to_batch(rows, self._table))
+            self.put(to_batch(rows, self.table))
             return
         if not self._loose:
-            self._loose = {name: [] for name in self._table.schema.names}
+            self._loose = {name: [] for name in self.table.schema.names}
         for name, column in self._loose.items():
             column.extend(_values(rows.columns[name]))
         self._loose_count += rows.size
@@ -63,16 +84,29 @@ class Gathered:
     def batches(self) -> list[pa.RecordBatch]:
         """All rows; they stay here."""
         self._bind()
-        if self._table.key and len(self._batches) > 1:
-            self._batches = [latest(pa.Table.from_batches(self._batches), self._table)]
+        if self.table.key and len(self._batches) > 1:
+            self._batches = [latest(pa.Table.from_batches(self._batches), self.table)]
             self._in_batches = self._batches[0].num_rows
         return list(self._batches)
 
+    def take(self) -> Part:
+        """All rows, of few those that are loose as they are; nothing stays here."""
+        loose = None if self.table.key and self._batches else self._take_loose()
+        part = Part(self.table, self.batches(), loose)
+        self._batches, self._in_batches = [], 0
+        return part
+
+    def _take_loose(self) -> Rows | None:
+        if not self._loose_count:
+            return None
+        rows = Rows("", self._loose_count, self._loose)
+        self._loose, self._loose_count = {}, 0
+        return _latest_loose(rows, self.table.key)
+
     def _bind(self) -> None:
-        if self._loose_count:
-            rows = Rows("", self._loose_count, self._loose)
-            self._loose, self._loose_count = {}, 0
-            self.put(to_batch(_latest_loose(rows, self._table.key), self._table))
+        rows = self._take_loose()
+        if rows is not None:
+            self.put(to_batch(rows, self.table))
 
 
 def is_enough(gathered: Iterable[Gathered], rows_max: int) -> bool:

@@ -8,16 +8,28 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+from connectors.clickhouse.gather import Part, to_batch
 from connectors.clickhouse.tables import TABLES
+from schemas.blocks import Rows
 from schemas.errors import PermanentError
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
+VERSIONS_READ: Final = (1, STATE_VERSION)
+"""Version 2 also has rows that were no Arrow batch yet, as columns of plain values."""
 
 
-def dump_rows(tables: Mapping[str, Sequence[pa.RecordBatch]]) -> bytes:
+def dump_rows(tables: Mapping[str, Sequence[Part]]) -> bytes:
     """The rows of some tables as a state."""
-    rows = {table: _to_bytes(batches) for table, batches in tables.items()}
-    return msgspec.msgpack.encode({"version": STATE_VERSION, "rows": rows})
+    bound = {
+        table: _to_bytes([batch for part in parts for batch in part.bound])
+        for table, parts in tables.items()
+        if any(part.bound for part in parts)
+    }
+    loose = {
+        table: [(part.loose.size, part.loose.columns) for part in parts if part.loose]
+        for table, parts in tables.items()
+    }
+    return msgspec.msgpack.encode({"version": STATE_VERSION, "rows": bound, "loose": loose})
 
 
 def read_rows(state: bytes) -> dict[str, list[pa.RecordBatch]]:
@@ -26,16 +38,37 @@ def read_rows(state: bytes) -> dict[str, list[pa.RecordBatch]]:
     Errors: PermanentError for what this release did not write.
     """
     version = version_of(state)
-    if version != STATE_VERSION:
+    if version not in VERSIONS_READ:
         raise _unreadable(f"version {version}")
-    rows: dict[str, bytes] = msgspec.msgpack.decode(state)["rows"]
-    for table in rows:
-        if table not in TABLES:
-            raise _unreadable(f"rows of table {table}")
-    return {
-        table: [_aligned(batch, table) for batch in pa.ipc.open_stream(told)]
-        for table, told in rows.items()
+    saved = msgspec.msgpack.decode(state)
+    rows: dict[str, list[pa.RecordBatch]] = {}
+    for table, told in saved["rows"].items():
+        _check(table)
+        rows[table] = [_aligned(batch, table) for batch in pa.ipc.open_stream(told)]
+    for table, parts in saved.get("loose", {}).items():
+        _check(table)
+        batches = [_bound(Rows(table, size, columns)) for size, columns in parts]
+        if batches:
+            rows.setdefault(table, []).extend(batches)
+    return rows
+
+
+def _check(table: str) -> None:
+    if table not in TABLES:
+        raise _unreadable(f"rows of table {table}")
+
+
+def _bound(rows: Rows) -> pa.RecordBatch:
+    """Rows of any release as a batch: what they did not have is empty or zero."""
+    table = TABLES[rows.table]
+    columns = {
+        field.name: rows.columns.get(field.name, [_nothing(field.type)] * rows.size)
+        for field in table.schema
     }
+    try:
+        return to_batch(Rows(rows.table, rows.size, columns), table)
+    except (pa.ArrowException, TypeError, ValueError):
+        raise _unreadable(f"other columns of table {rows.table}") from None
 
 
 def _aligned(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:
@@ -86,7 +119,7 @@ def _unreadable(found: str) -> PermanentError:
         do="resume",
         kind="rows",
         found=found,
-        expected=f"version {STATE_VERSION}, of tables of this release",
+        expected="version " + " or ".join(map(str, VERSIONS_READ)) + ", of tables of this release",
         hint="run the release that wrote them until it stops by itself, then this one",
     )
 

@@ -25,11 +25,18 @@ class Together:
 
     That is right because the engine asks for the first end only when all lanes have everything of
     their epoch. Each lane is told of its own end alone, and raises its own error.
-    State: one thread for each lane that ever ended beside another.
+    `meanwhile` is called while they end.
+    State: one thread for each lane that ever ended beside something else.
     """
 
-    def __init__(self, make_courier: Callable[[], Courier] = ThreadCourier) -> None:
+    def __init__(
+        self,
+        make_courier: Callable[[], Courier] = ThreadCourier,
+        *,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         self._make_courier = make_courier
+        self._meanwhile = meanwhile
         self._couriers: dict[int, Courier] = {}
         self._lanes: dict[int, Epoch] = {}
         self._ends: dict[int, Future[None]] = {}
@@ -44,10 +51,10 @@ class Together:
             waiting = [
                 one for one, epoch in self._lanes.items() if epoch.is_open and one not in self._ends
             ]
-            if waiting == [lane]:
-                self._lanes[lane].end_epoch()
-            elif len(waiting) > 1:
+            if len(waiting) > 1 or (waiting and self._meanwhile is not None):
                 self._begin(waiting)
+            elif waiting == [lane]:
+                self._lanes[lane].end_epoch()
         told = self._ends.pop(lane, None)
         if told is not None:
             told.result()
@@ -57,6 +64,8 @@ class Together:
             if lane not in self._couriers:
                 self._couriers[lane] = self._make_courier()
             self._ends[lane] = self._couriers[lane].submit(self._lanes[lane].end_epoch)
+        if self._meanwhile is not None:
+            self._meanwhile()
 
     def leave(self, lane: int, seconds_max: float) -> None:
         """Take a lane out; what is under way has this long to end, and its error is another's."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -55,7 +55,8 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
     Units: `timeout_s` is the broker's bound on one transaction: longer than two epochs and the
     longest wait for other sinks. `step_s_max` bounds how long one step of it is tried, and twice
     that how long all steps that end an epoch are, repeats included; restoring what an abort took
-    of the epoch before has its own `step_s_max`.
+    of the epoch before has its own `step_s_max`. `meanwhile` is called while the commits of a
+    worker thread's lanes are under way.
     Errors: PermanentError when the broker refuses, or another instance took over; TransientError
     when it did not answer in time; ConfigError when it allows no transaction of `timeout_s`.
     """
@@ -74,8 +75,10 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         queue_messages_max: int = 50_000,
         level: Wish = "pure",
         extra: Mapping[str, str] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(lanes=lanes, own=own)
+        self._meanwhile = meanwhile
         self._together: dict[int, Together] = {}
         self.level = choose_level(level)
         self.application = application
@@ -89,6 +92,7 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         self.config = {
             **self.shared,
             "acks": "all",
+            # Nobody sees a record before its epoch's commit, which waits for no linger.
             "linger.ms": 250,
             "compression.type": "lz4",
             "transaction.timeout.ms": int(timeout_s * 1_000),
@@ -123,7 +127,9 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
 
     def open_lane(self, lane: int, saved: dict[str, Any] | None = None) -> TransactionalPartition:
         """Fence whoever had this lane before, then read how far it got."""
-        together = self._together.setdefault(threading.get_ident(), Together())
+        together = self._together.setdefault(
+            threading.get_ident(), Together(meanwhile=self._meanwhile)
+        )
         return TransactionalPartition(self, lane, together, load_mark(saved, lane))
 
 

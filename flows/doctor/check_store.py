@@ -158,7 +158,7 @@ def check_states(stores: Stores, shape: Shape) -> Finding:
             (JOURNEY_VERSION,),
             partial(_version, "journeys", behind_reader=shape.flow == JOURNEY),
         ),
-        _ROWS: ((saved_rows.STATE_VERSION,), _rows_version),
+        _ROWS: (saved_rows.VERSIONS_READ, _rows_version),
         _RECORDS: ((watermark.VERSION,), _mark_version),
         TIMING_STEP: (
             timing_state.READABLE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -422,7 +423,17 @@ def test_the_books_are_written_last_also_after_a_restart() -> None:
 @pytest.mark.parametrize(
     ("state", "found"),
     [
-        (msgspec.msgpack.encode({"version": 2, "rows": {}}), "version 2"),
+        (msgspec.msgpack.encode({"version": 3, "rows": {}}), "version 3"),
+        (
+            msgspec.msgpack.encode({"version": 2, "rows": {}, "loose": {"gone": [(1, {})]}}),
+            "rows of table gone",
+        ),
+        (
+            msgspec.msgpack.encode(
+                {"version": 2, "rows": {}, "loose": {"fates": [(1, {"run": ["?"]})]}}
+            ),
+            "other columns of table fates",
+        ),
         (msgspec.msgpack.encode({"version": 1, "rows": {"gone": b""}}), "rows of table gone"),
         (b"\xc1", "no rows with a version"),
     ],
@@ -430,6 +441,83 @@ def test_the_books_are_written_last_also_after_a_restart() -> None:
 def test_rows_of_another_release_are_refused_in_words(state: bytes, found: str) -> None:
     with pytest.raises(PermanentError, match=found):
         World().lane(0, state)
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_saved_rows_that_were_no_batch_yet_get_what_is_new_empty_too(table: str) -> None:
+    schema = TABLES[table].schema
+    first = read_rows(
+        msgspec.msgpack.encode({"version": 2, "rows": {}, "loose": {table: [(2, {})]}})
+    )[table][0]
+    told = {name: first[name].to_pylist() for name in schema.names[:1]}
+    if any(isinstance(value, datetime) for values in told.values() for value in values):
+        told = {name: [0, 0] for name in told}
+
+    read = read_rows(
+        msgspec.msgpack.encode({"version": 2, "rows": {}, "loose": {table: [(2, told)]}})
+    )
+
+    [found] = read[table]
+    assert schema == found.schema
+    assert 2 == found.num_rows
+    assert first.equals(found)
+
+
+def test_few_rows_are_saved_as_they_are_and_are_the_same_rows_afterwards() -> None:
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[fates(1, 2)], [fates(1, 3)]])
+    state = lane.snapshot()
+    assert state is not None
+    assert {"fates"} == {*msgspec.msgpack.decode(state)["loose"]}
+    assert {} == msgspec.msgpack.decode(state)["rows"]
+
+    after = World()
+    after.lane(0, state)
+    after.courier.go()
+    world.courier.go()
+
+    assert sorted(world.table.runs) == sorted(after.table.runs) == [1, 2, 3]
+
+
+def test_what_the_courier_gets_is_put_down_before_he_begins() -> None:
+    """So that the flow does not wait for its turn at the interpreter while it saves."""
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[fates(1)]])
+    begun: list[int] = []
+    submit = world.courier.submit
+
+    def at_once(act: Callable[[], None]) -> Future[None]:
+        begun.append(len(lane._writer._saved))
+        return submit(act)
+
+    lane._writer._courier = _Told(at_once)
+    lane.snapshot()
+
+    assert [1, 1] == begun
+
+
+def test_what_is_put_down_ahead_is_saved_and_sent_with_what_comes_after_it() -> None:
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[fates(1), floors(7)]])
+    lane._writer.put_down()
+    assert [] == world.courier.waiting
+    lane.write_batch([[fates(2), floors(8)]])
+    state = lane.snapshot()
+
+    assert state is not None
+    saved = read_rows(state)
+    assert [1, 2] == [run for batch in saved["fates"] for run in batch["run"].to_pylist()]
+    assert 2 == sum(batch.num_rows for batch in saved["rollup_floors"])
+    world.courier.go()
+    assert ["rollup_floors", "rollup_floors", "fates", "fates"] == world.table.tables
+
+
+class _Told:
+    def __init__(self, submit: Callable[[Callable[[], None]], Future[None]]) -> None:
+        self.submit = submit
 
 
 def test_a_thread_carries_out_in_order_and_tells_what_failed() -> None:

@@ -99,3 +99,24 @@ def test_a_lane_that_leaves_waits_for_its_end_but_keeps_its_error() -> None:
     left.join(WAIT_S_MAX)
 
     assert [2, 0] == [lane.ends for lane in lanes]
+
+
+def test_something_else_is_done_while_lanes_end_also_where_one_ends_alone() -> None:
+    gate = threading.Barrier(2)
+    done: list[str] = []
+
+    def meanwhile() -> None:
+        gate.wait(WAIT_S_MAX)  # the lane is ending, in another thread
+        done.append(threading.current_thread().name)
+
+    together = Together(meanwhile=meanwhile)
+    lane = Lane(together, 0, gate)
+    idle = Lane(together, 1, gate)
+    idle.is_open = False
+
+    together.end(0)
+    together.end(1)
+
+    assert [threading.current_thread().name] == done
+    assert [1, 0] == [lane.ends, idle.ends]
+    assert threading.current_thread().name != lane.thread

@@ -9,7 +9,7 @@ import pytest
 from connectors.clickhouse.behind import BehindSink
 from flows import everything
 from flows.cells import Cell
-from flows.run import Process, make_table_sink
+from flows.run import Process, make_behind_sink
 from flows.sinks import topics_of
 from flows.stop import Stop
 from flows.timing import TIMING
@@ -35,7 +35,7 @@ def sink_behind(monkeypatch: pytest.MonkeyPatch, folder: Path, delivery: str) ->
             "transaction_s_max": 700.0,
         },
     )
-    sink = make_table_sink(told, Process(Cell(), Stop()), behind="all")
+    sink = make_behind_sink(told, Process(Cell(), Stop()), "all")
     assert isinstance(sink, BehindSink)
     return sink
 
