@@ -21,7 +21,7 @@ from flows.model.exchange import (
     sums_of_arrays,
     unpack,
 )
-from flows.model.people import People, code_of
+from flows.model.people import People, code_of, count
 from flows.model.population import Curves, Sums, first_curves, next_curves
 from flows.model.posterior import Counts, mean_answer, spread_of_answer, weights
 from flows.model.shapes import BIN_OF_SLOT, HOURS, SLOTS, Floats
@@ -111,7 +111,7 @@ class DeliveryTimeModel:
         """Take in when people were active on their own."""
         rows = self._people.claim(list(users))
         bins = BIN_OF_SLOT[_slots(slots)]
-        np.add.at(self._people.recent_activity, (rows, bins), np.float32(1))
+        count(self._people.recent_activity, rows, bins, np.float32(1))
 
     def learn(self, users: Sequence[str], slots: Slots, responded: Bools) -> None:
         """Take in outcomes: who was sent to when, and whether they answered in the window."""
@@ -121,8 +121,8 @@ class DeliveryTimeModel:
         while start < len(names):
             part = slice(start, start + self._sweeper.next_look - self.learned)
             rows = self._people.claim(names[part])
-            np.add.at(self._people.recent_sent, (rows, bins[part]), np.float32(1))
-            np.add.at(self._people.recent_answered, (rows, bins[part]), answered[part])
+            count(self._people.recent_sent, rows, bins[part], np.float32(1))
+            count(self._people.recent_answered, rows, bins[part], answered[part])
             self.learned += len(rows)
             start += len(rows)
             if self.learned >= self._sweeper.next_look:
@@ -134,8 +134,7 @@ class DeliveryTimeModel:
     def correct(self, users: Sequence[str], slots: Slots) -> None:
         """Turn outcomes that were learned as negative into positive: the answer came late."""
         rows = self._people.claim(list(users))
-        at = (rows, BIN_OF_SLOT[_slots(slots)])
-        np.add.at(self._people.recent_answered, at, np.float32(1))
+        count(self._people.recent_answered, rows, BIN_OF_SLOT[_slots(slots)], np.float32(1))
 
     def decide(
         self,
