@@ -181,7 +181,7 @@ class DeliveryTimeModel:
         return Belief(
             mean=mean[0, BIN_OF_SLOT],
             spread=spread_of_answer(weight, self.curves, mean)[0, BIN_OF_SLOT],
-            shapes=by_shape[0],
+            shapes=by_shape[:, 0].copy(),
             sent=float(counts.sent.sum()),
             answered=float(counts.answered.sum()),
         )

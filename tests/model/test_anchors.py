@@ -85,7 +85,7 @@ def test_weekends_of_the_population_are_first_taken_for_its_workdays() -> None:
 
 
 def test_people_who_answer_like_everybody_speak_for_a_larger_share() -> None:
-    before = np.log(np.array([[0.2, 0.5, 0.3]] * 50))
+    before = np.full(50, 0.2)
 
     like = score_common(np.full(50, 0.5), before, now=0.2)
     unlike = score_common(np.full(50, 0.05), before, now=0.2)
