@@ -21,11 +21,11 @@ from flows.model.exchange import (
     sums_of_arrays,
     unpack,
 )
-from flows.model.people import People, code_of, count
+from flows.model.people import People, count
 from flows.model.population import Curves, Sums, first_curves, next_curves
 from flows.model.posterior import Counts, mean_answer, spread_of_answer, weights
-from flows.model.shapes import BIN_OF_SLOT, HOURS, SLOTS, Floats
-from flows.model.sweeping import Sweeper
+from flows.model.shapes import BIN_OF_SLOT, BINS, HOURS, SLOTS, Floats
+from flows.model.sweeping import BLOCK, Sweeper
 from flows.model.tuning import Tuning
 from flows.model.upgrade import of_earlier
 
@@ -155,7 +155,7 @@ class DeliveryTimeModel:
             message = "could not decide: found a row without an allowed slot; expected one or more"
             raise ValueError(message)
         chance = self.odds(users, allowed)
-        codes = np.array([code_of(user) for user in users], dtype=np.uint64)
+        codes = self._people.codes(users)
         decision = codes_of_keys(keys if keys is not None else [self.learned] * len(codes))
         return draw(chance, luck_of(self.seed, codes, decision))
 
@@ -167,11 +167,15 @@ class DeliveryTimeModel:
 
     def predict(self, users: Sequence[str], *, bonus: float = 0.0) -> Floats:
         """Expected probability of an answer in each slot. Shapes: (n, 168). State: reads only."""
-        weight, _ = weights(self._counts(users), self.curves)
-        mean = mean_answer(weight, self.curves)
-        if bonus:
-            mean += bonus * spread_of_answer(weight, self.curves, mean)
-        return mean[:, BIN_OF_SLOT]
+        found = np.empty((len(users), BINS))
+        for start in range(0, len(users), BLOCK):
+            part = slice(start, start + BLOCK)
+            weight, _ = weights(self._counts(users[part]), self.curves)
+            mean = mean_answer(weight, self.curves)
+            if bonus:
+                mean += bonus * spread_of_answer(weight, self.curves, mean)
+            found[part] = mean
+        return found[:, BIN_OF_SLOT]
 
     def posterior(self, user: str) -> Belief:
         """What is believed of one person; of a stranger, what holds for anybody."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -75,6 +75,16 @@ class People:
         """Rows of people, -1 for those who have none. State: reads only."""
         get = self.row_of.get
         return np.array([get(user, -1) for user in users], dtype=np.int64)
+
+    def codes(self, users: Sequence[str]) -> NDArray[np.uint64]:
+        """`code_of` of people, which is kept of those who are known. State: reads only."""
+        rows = self.find(users)
+        codes = np.zeros(len(rows), dtype=np.uint64)
+        known = rows >= 0
+        codes[known] = self.code[rows[known]]
+        for place in np.flatnonzero(~known).tolist():
+            codes[place] = code_of(users[place])
+        return codes
 
     def claim(self, users: list[str]) -> Rows:
         """Rows of people, making those that are missing. State: may forget whom it must.

@@ -128,6 +128,11 @@ class Curves:
         return np.asarray(self._odds / (1.0 + self._odds))
 
     @cached_property
+    def answer_squared(self) -> Floats:
+        """Shapes: (L * J, 48)."""
+        return self.answer * self.answer
+
+    @cached_property
     def answer_by_bin(self) -> Floats:
         """The same for each bin. Shapes: (48, L * J)."""
         return np.ascontiguousarray(self.answer.T)

@@ -15,6 +15,7 @@ from flows.model.shapes import BINS, EVERYONE, LEVEL_COUNT, Floats, in_rhythm
 
 # Logarithm of what is left of a shape that activity speaks against, in single precision.
 _FAINT: Final = -80.0
+_FEW: Final = 16
 # Below that, a product of two exponentials in single precision may have lost its digits.
 _TORN: Final = np.float32(1e-30)
 
@@ -102,12 +103,13 @@ def log_response(counts: Counts, curves: Curves, *, prior: bool = True) -> Float
     precision: sums of single ones depend on who stands beside whom, and shards would not add up.
     Shapes: (L, J, n).
     """
-    used = np.flatnonzero(counts.sent.any(axis=0))
-    told = np.empty((len(used) + 2, len(counts.sent)))
-    told[:-2] = counts.sent.T[used]
-    told[-2] = counts.answered.sum(axis=1)
-    told[-1] = float(prior)
-    tables = curves.log_tables[np.append(used, (BINS, BINS + 1))]
+    told, tables = np.empty((BINS + 2, len(counts.sent))), curves.log_tables
+    told[:BINS] = counts.sent.T
+    told[BINS] = counts.answered.sum(axis=1)
+    told[BINS + 1] = float(prior)
+    if told.shape[1] > _FEW:  # for few people, taking rows out costs more than multiplying them
+        used = np.flatnonzero(told.any(axis=1))
+        told, tables = told[used], tables[used]
     return np.asarray(tables.T @ told).reshape(LEVEL_COUNT, len(curves.curve), -1)
 
 
@@ -309,10 +311,9 @@ def _exp(values: Floats) -> Floats:
 
 def mean_answer(weight: Floats, curves: Curves) -> Floats:
     """Expected answer by bin. Shapes: (L * J, n) to (n, 48)."""
-    return weight.T @ curves.answer
+    return np.asarray(weight.T @ curves.answer)
 
 
 def spread_of_answer(weight: Floats, curves: Curves, mean: Floats) -> Floats:
     """Standard deviation of what the answer may be, over atoms. Shapes: (n, 48)."""
-    square = weight.T @ (curves.answer * curves.answer)
-    return np.sqrt(np.maximum(square - mean * mean, 0.0))
+    return np.sqrt(np.maximum(weight.T @ curves.answer_squared - mean * mean, 0.0))
