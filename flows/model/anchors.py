@@ -7,6 +7,7 @@ weekends. Both are averaged over a grid, by how likely they make what was added 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -39,7 +40,7 @@ def anchors(now: Floats, answered: Floats, expected: Floats, grip: Floats) -> Fl
     shapes = dictionary()
     moved = shapes.moved.copy()
     moved[EVERYONE] = _later_weekends(now[EVERYONE, :HOURS])
-    gain = _gains(now, moved, answered, expected, grip)
+    gain = gains(now, moved, answered, expected, grip)
     prior = in_rhythm() @ _OFFSET_PRIOR
     by_height = (gain + prior[:, :, None]).max(axis=1)  # (J, heights)
     height = _chances(shapes.in_strength.T @ by_height + _HEIGHT_PRIOR)
@@ -55,9 +56,19 @@ def anchors(now: Floats, answered: Floats, expected: Floats, grip: Floats) -> Fl
 
 def _later_weekends(day: Floats) -> Floats:
     """Workdays as they are, weekends like them at each offset. Shapes: (24,) to (offsets, 48)."""
+    workdays = np.repeat(day[None], len(OFFSETS), axis=0)
+    return np.concatenate([workdays, day @ _turns()], axis=1)
+
+
+@cache
+def _turns() -> Floats:
+    """What turns a day by each offset, between hours on a line. Shapes: (offsets, 24, 24)."""
     hour = np.arange(HOURS)
-    turned = [np.interp(hour - offset, hour, day, period=HOURS) for offset in OFFSETS]
-    return np.concatenate([np.repeat(day[None], len(OFFSETS), axis=0), np.array(turned)], axis=1)
+    turned = [
+        [np.interp(hour - offset, hour, one, period=HOURS) for one in np.eye(HOURS)]
+        for offset in OFFSETS
+    ]
+    return np.array(turned)
 
 
 def first_anchors() -> Floats:
@@ -66,17 +77,38 @@ def first_anchors() -> Floats:
     return anchors(nothing, nothing, nothing, nothing)
 
 
-def _gains(now: Floats, moved: Floats, answered: Floats, expected: Floats, grip: Floats) -> Floats:
-    """Log likelihood that each height and offset would add. Shapes: (J, offsets, heights)."""
+def gains(now: Floats, moved: Floats, answered: Floats, expected: Floats, grip: Floats) -> Floats:
+    """Log likelihood that each height and offset would add. Shapes: (J, offsets, heights).
+
+    A move by m takes a chance c to odds that are exp(m) times as high, so that silences lose
+    log(1 - c + c exp(m)). Offsets leave workdays as they are.
+    """
     chance = np.clip(1.0 - grip / (expected + 1e-9), 1e-6, 1.0 - 1e-6)
-    sent = expected / chance
-    gain = np.zeros((len(now), len(OFFSETS), len(HEIGHTS)))
-    for place, height in enumerate(HEIGHTS):
-        move = height * moved - now[:, None]
-        cost = np.log1p(chance[:, None] * np.expm1(move))
-        gain[:, :, place] = np.einsum("jb,jdb->jd", answered, move)
-        gain[:, :, place] -= np.einsum("jb,jdb->jd", sent, cost)
-    return gain
+    sent, first, still = (expected / chance).T, (chance * np.exp(-now)).T, (1.0 - chance).T
+    moves = np.einsum("jb,jdb->jd", answered, moved)
+    gain = moves[:, :, None] * HEIGHTS - np.einsum("jb,jb->j", answered, now)[:, None, None]
+    workdays, weekends = _first_odds()
+    for days, at_first in ((slice(HOURS), workdays), (slice(HOURS, None), weekends)):
+        used = sent[days].any(axis=1)
+        odds = at_first[used]
+        odds[:, EVERYONE] = _odds(moved[EVERYONE : EVERYONE + 1, : odds.shape[2], days])[used, 0]
+        odds *= first[days][used][:, :, None, None]
+        odds += still[days][used][:, :, None, None]
+        np.log(odds, out=odds)
+        gain -= np.einsum("bjdh,bj->jdh", odds, sent[days][used])
+    return np.asarray(gain)
+
+
+def _odds(moved: Floats) -> Floats:
+    """How many times higher odds are at each height. Shapes: (J, D, B) to (B, J, D, heights)."""
+    return np.asarray(np.exp(moved.transpose(2, 0, 1)[..., None] * HEIGHTS))
+
+
+@cache
+def _first_odds() -> tuple[Floats, Floats]:
+    """The same for shapes as they are at the start, on workdays, at one offset, and at weekends."""
+    moved = dictionary().moved
+    return _odds(moved[:, :1, :HOURS]), _odds(moved[:, :, HOURS:])
 
 
 def _chances(score: Floats) -> Floats:

@@ -21,11 +21,11 @@ from flows.model.exchange import (
     sums_of_arrays,
     unpack,
 )
-from flows.model.people import People, code_of
+from flows.model.people import People, count
 from flows.model.population import Curves, Sums, first_curves, next_curves
 from flows.model.posterior import Counts, mean_answer, spread_of_answer, weights
-from flows.model.shapes import BIN_OF_SLOT, HOURS, SLOTS, Floats
-from flows.model.sweeping import Sweeper
+from flows.model.shapes import BIN_OF_SLOT, BINS, HOURS, SLOTS, Floats
+from flows.model.sweeping import BLOCK, Sweeper
 from flows.model.tuning import Tuning
 from flows.model.upgrade import of_earlier
 
@@ -111,7 +111,7 @@ class DeliveryTimeModel:
         """Take in when people were active on their own."""
         rows = self._people.claim(list(users))
         bins = BIN_OF_SLOT[_slots(slots)]
-        np.add.at(self._people.recent_activity, (rows, bins), np.float32(1))
+        count(self._people.recent_activity, rows, bins, np.float32(1))
 
     def learn(self, users: Sequence[str], slots: Slots, responded: Bools) -> None:
         """Take in outcomes: who was sent to when, and whether they answered in the window."""
@@ -121,8 +121,8 @@ class DeliveryTimeModel:
         while start < len(names):
             part = slice(start, start + self._sweeper.next_look - self.learned)
             rows = self._people.claim(names[part])
-            np.add.at(self._people.recent_sent, (rows, bins[part]), np.float32(1))
-            np.add.at(self._people.recent_answered, (rows, bins[part]), answered[part])
+            count(self._people.recent_sent, rows, bins[part], np.float32(1))
+            count(self._people.recent_answered, rows, bins[part], answered[part])
             self.learned += len(rows)
             start += len(rows)
             if self.learned >= self._sweeper.next_look:
@@ -134,8 +134,7 @@ class DeliveryTimeModel:
     def correct(self, users: Sequence[str], slots: Slots) -> None:
         """Turn outcomes that were learned as negative into positive: the answer came late."""
         rows = self._people.claim(list(users))
-        at = (rows, BIN_OF_SLOT[_slots(slots)])
-        np.add.at(self._people.recent_answered, at, np.float32(1))
+        count(self._people.recent_answered, rows, BIN_OF_SLOT[_slots(slots)], np.float32(1))
 
     def decide(
         self,
@@ -156,7 +155,7 @@ class DeliveryTimeModel:
             message = "could not decide: found a row without an allowed slot; expected one or more"
             raise ValueError(message)
         chance = self.odds(users, allowed)
-        codes = np.array([code_of(user) for user in users], dtype=np.uint64)
+        codes = self._people.codes(users)
         decision = codes_of_keys(keys if keys is not None else [self.learned] * len(codes))
         return draw(chance, luck_of(self.seed, codes, decision))
 
@@ -168,11 +167,15 @@ class DeliveryTimeModel:
 
     def predict(self, users: Sequence[str], *, bonus: float = 0.0) -> Floats:
         """Expected probability of an answer in each slot. Shapes: (n, 168). State: reads only."""
-        weight, _ = weights(self._counts(users), self.curves)
-        mean = mean_answer(weight, self.curves)
-        if bonus:
-            mean += bonus * spread_of_answer(weight, self.curves, mean)
-        return mean[:, BIN_OF_SLOT]
+        found = np.empty((len(users), BINS))
+        for start in range(0, len(users), BLOCK):
+            part = slice(start, start + BLOCK)
+            weight, _ = weights(self._counts(users[part]), self.curves)
+            mean = mean_answer(weight, self.curves)
+            if bonus:
+                mean += bonus * spread_of_answer(weight, self.curves, mean)
+            found[part] = mean
+        return found[:, BIN_OF_SLOT]
 
     def posterior(self, user: str) -> Belief:
         """What is believed of one person; of a stranger, what holds for anybody."""
@@ -182,7 +185,7 @@ class DeliveryTimeModel:
         return Belief(
             mean=mean[0, BIN_OF_SLOT],
             spread=spread_of_answer(weight, self.curves, mean)[0, BIN_OF_SLOT],
-            shapes=by_shape[0],
+            shapes=by_shape[:, 0].copy(),
             sent=float(counts.sent.sum()),
             answered=float(counts.answered.sum()),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flows.model.shapes import BINS, HOURS, Floats
 
 Rows = NDArray[np.int64]
+Singles = NDArray[np.float32]
 NO_PREFERENCE: Final = -1
 _FIRST_ROWS: Final = 1_024
 
@@ -19,6 +20,14 @@ _FIRST_ROWS: Final = 1_024
 def code_of(text: str) -> int:
     """A 64-bit number that stands for an id, the same in every process."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def count(column: Singles, rows: Rows, bins: Rows, times: Singles | np.float32) -> None:
+    """Add to a column, also where a person comes twice. State: the column.
+
+    The flat view is three times as fast as two indices are.
+    """
+    np.add.at(column.reshape(-1), rows * BINS + bins, times)
 
 
 class People:
@@ -67,6 +76,16 @@ class People:
         get = self.row_of.get
         return np.array([get(user, -1) for user in users], dtype=np.int64)
 
+    def codes(self, users: Sequence[str]) -> NDArray[np.uint64]:
+        """`code_of` of people, which is kept of those who are known. State: reads only."""
+        rows = self.find(users)
+        codes = np.zeros(len(rows), dtype=np.uint64)
+        known = rows >= 0
+        codes[known] = self.code[rows[known]]
+        for place in np.flatnonzero(~known).tolist():
+            codes[place] = code_of(users[place])
+        return codes
+
     def claim(self, users: list[str]) -> Rows:
         """Rows of people, making those that are missing. State: may forget whom it must.
 
@@ -75,7 +94,8 @@ class People:
         rows = self.find(users)
         known = rows >= 0
         order = self.clock + np.arange(len(users))
-        self.touched[rows[known]] = order[known]
+        if not known.all():
+            self.touched[rows[known]] = order[known]
         for place in np.flatnonzero(~known).tolist():
             user = users[place]
             rows[place] = self.row_of[user] if user in self.row_of else self._add(user)

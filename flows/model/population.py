@@ -118,10 +118,29 @@ class Curves:
     step: int
 
     @cached_property
+    def _odds(self) -> Floats:
+        """Odds of an answer. Shapes: (L * J, 48)."""
+        return np.asarray(np.exp(LEVELS)[:, None, None] * np.exp(self.curve)).reshape(-1, BINS)
+
+    @cached_property
     def answer(self) -> Floats:
         """Probability of an answer. Shapes: (L * J, 48)."""
-        logit = LEVELS[:, None, None] + self.curve[None]
-        return (1.0 / (1.0 + np.exp(-logit))).reshape(-1, BINS)
+        return np.asarray(self._odds / (1.0 + self._odds))
+
+    @cached_property
+    def answer_squared(self) -> Floats:
+        """Shapes: (L * J, 48)."""
+        return self.answer * self.answer
+
+    @cached_property
+    def answer_by_bin(self) -> Floats:
+        """The same for each bin. Shapes: (48, L * J)."""
+        return np.ascontiguousarray(self.answer.T)
+
+    @cached_property
+    def silence_by_bin(self) -> Floats:
+        """Probability of no answer. Shapes: (48, L * J)."""
+        return np.asarray(1.0 - self.answer_by_bin)
 
     @cached_property
     def log_tables(self) -> Floats:
@@ -129,9 +148,14 @@ class Curves:
 
         Shapes: (48 + 2, L * J), so that counts multiply from the left.
         """
-        silence = np.log1p(-self.answer).T
+        silence = -np.log1p(self._odds).T
         level = np.repeat(LEVELS, len(self.curve))
         return np.concatenate([silence, level[None], self.log_share[None]])
+
+    @cached_property
+    def log_stated(self) -> Floats:
+        """What stated hours say of each shape, and last what none says. Shapes: (J, 24 + 1)."""
+        return np.concatenate([self.log_preference, np.zeros((len(self.curve), 1))], axis=1)
 
     @cached_property
     def log_shape_share(self) -> Floats:

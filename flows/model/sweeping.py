@@ -8,7 +8,7 @@ import numpy as np
 
 from flows.model.people import People, Rows
 from flows.model.population import Curves, Sums
-from flows.model.posterior import Counts, Evidence, log_total, log_view, sweep
+from flows.model.posterior import Counts, Evidence, chances, log_view, sweep
 from flows.model.shapes import Floats
 from flows.model.tuning import Tuning
 
@@ -69,48 +69,50 @@ class Sweeper:
             stop = min(start + BLOCK, end)
             rows = np.flatnonzero(people.here[start:stop]) + start
             if len(rows):
-                counts = Counts.of(people, rows)
-                evidence = Evidence.of(counts, curves)
-                sweep(counts, curves, evidence, self.partial)
-                total = log_total(evidence.shape + log_view(counts, curves))
-                self.partial.changes += close_windows(people, rows, curves, total, self._tuning)
+                self._sweep_block(people, rows, curves)
         self.place = end
 
+    def _sweep_block(self, people: People, rows: Rows, curves: Curves) -> None:
+        """Sweep over a few people, and look for changes of those whose recent window is full.
 
-def close_windows(
-    people: People, rows: Rows, curves: Curves, total: Floats, tuning: Tuning
-) -> Floats:
-    """Move full recent windows into the past, and forget the past of those who changed.
+        The evidence of a change is that past and recent outcomes are likelier from two draws out
+        of the population than from one: log Z(past) + log Z(recent) - log Z(both).
+        """
+        full = people.recent_sent[rows].sum(axis=1) >= self._tuning.window
+        looked = full & people.sent[rows].any(axis=1)
+        full, rest, looks = rows[full], rows[~looked], rows[looked]
+        keep = np.full(len(full), self._tuning.keep)
+        counts = Counts.of(people, np.concatenate([looks, rest]))
+        if not len(looks):
+            sweep(counts, curves, Evidence.of(counts, curves), self.partial)
+            close_windows(people, full, keep)
+            return
+        past, recent = Counts.past(people, looks), Counts.recent(people, looks)
+        evidence, *alone = Evidence.of_parts(past, recent, curves)
+        if len(rest):
+            evidence = evidence.beside(Evidence.of(Counts.of(people, rest), curves))
+        apart = -sweep(counts, curves, evidence, self.partial)[: len(looks)]
+        for shape, part in zip(alone, (past, recent), strict=True):
+            apart += chances(shape + log_view(part, curves))[1]
+        changed = chances_of_change(apart, curves.hazard)
+        self.partial.changes += (changed.sum(), len(changed))
+        keep[np.isin(full, looks)] *= 1.0 - changed
+        close_windows(people, full, keep)
 
-    The evidence of a change is that past and recent outcomes are likelier from two draws out of
-    the population than from one: log Z(past) + log Z(recent) - log Z(both), of which the last is
-    known from the sweep.
 
-    Shapes: log Z of all that rows have (n,); expected number of changes, and of windows looked at.
-    State: rescales and moves counts of the rows it is given.
+def close_windows(people: People, rows: Rows, keep: Floats) -> None:
+    """Move recent windows into the past, of which a share is kept.
+
+    Shapes: shares (n,). State: rescales and moves counts of the rows it is given.
     """
-    is_full = people.recent_sent[rows].sum(axis=1) >= tuning.window
-    full = rows[is_full]
-    if not len(full):
-        return np.zeros(2)
-    with_past = people.sent[full].sum(axis=1) > 0
-    keep = np.full(len(full), tuning.keep)
-    looked = full[with_past]
-    changed = np.zeros(0)
-    if len(looked):
-        apart = _log_evidence(Counts.past(people, looked), curves)
-        apart += _log_evidence(Counts.recent(people, looked), curves)
-        changed = chances_of_change(apart - total[is_full][with_past], curves.hazard)
-        keep[with_past] *= 1.0 - changed
     scale = keep[:, None].astype(np.float32)
     for past, recent in (
         (people.sent, people.recent_sent),
         (people.answered, people.recent_answered),
         (people.activity, people.recent_activity),
     ):
-        past[full] = past[full] * scale + recent[full]
-        recent[full] = 0.0
-    return np.array([changed.sum(), float(len(looked))])
+        past[rows] = past[rows] * scale + recent[rows]
+        recent[rows] = 0.0
 
 
 def chances_of_change(evidence: Floats, hazard: float) -> Floats:
@@ -132,7 +134,3 @@ def chances_of_change(evidence: Floats, hazard: float) -> Floats:
         chance = 1.0 / (1.0 + (1.0 - share) / share * unlikelier)
         share = (_KNOWN_PEOPLE * hazard + chance.sum()) / (_KNOWN_PEOPLE + len(chance))
     return chance
-
-
-def _log_evidence(counts: Counts, curves: Curves) -> Floats:
-    return log_total(Evidence.of(counts, curves).shape + log_view(counts, curves))

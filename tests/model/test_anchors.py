@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from flows.model.anchors import anchors, first_anchors
+from flows.model.anchors import anchors, first_anchors, gains
 from flows.model.population import COMMON_SHARES
 from flows.model.posterior import score_common
-from flows.model.shapes import EVERYONE, FLAT, HOURS, LEVELS, OFFSETS, Floats, dictionary
+from flows.model.shapes import EVERYONE, FLAT, HEIGHTS, HOURS, LEVELS, OFFSETS, Floats, dictionary
 
 LEVEL = float(LEVELS[4])
 BUMP = 2 + 10  # a bump in the afternoon, of the weaker strength
@@ -49,6 +49,26 @@ def test_bumps_that_are_too_low_are_raised_together() -> None:
     assert np.allclose(1.5, rise, atol=0.05)
 
 
+def test_gains_are_the_log_likelihood_that_each_height_and_offset_adds() -> None:
+    """At one level, so that chances are known; the common curve's weekends turn with its days."""
+    now = first_anchors()
+    now[EVERYONE] = np.sin(np.arange(len(now[0])))
+    moved = dictionary().moved.copy()
+    moved[EVERYONE] = np.roll(moved[FLAT + 1], 1, axis=1)
+    moved[EVERYONE, :, :HOURS] = moved[EVERYONE, :1, :HOURS]
+    sent = np.random.default_rng(1).poisson(3.0, now.shape).astype(np.float64)
+    sent[:, :7] = 0.0  # hours at which nobody is sent anything
+    answered, before = 0.4 * sent, chance(now)
+
+    found = gains(now, moved, answered, sent * before, sent * before * (1.0 - before))
+
+    for place, height in enumerate(HEIGHTS):
+        after = chance(height * moved)
+        gain = answered[:, None] * np.log(after / before[:, None])
+        gain += (sent - answered)[:, None] * np.log((1.0 - after) / (1.0 - before)[:, None])
+        assert np.allclose(gain.sum(axis=2), found[:, :, place], rtol=0, atol=1e-5)
+
+
 def test_the_flat_shape_stays_flat() -> None:
     assert not found(dictionary().curve, 400.0)[FLAT].any()
 
@@ -65,7 +85,7 @@ def test_weekends_of_the_population_are_first_taken_for_its_workdays() -> None:
 
 
 def test_people_who_answer_like_everybody_speak_for_a_larger_share() -> None:
-    before = np.log(np.array([[0.2, 0.5, 0.3]] * 50))
+    before = np.full(50, 0.2)
 
     like = score_common(np.full(50, 0.5), before, now=0.2)
     unlike = score_common(np.full(50, 0.05), before, now=0.2)

@@ -76,6 +76,30 @@ def test_the_same_state_seed_person_and_key_draw_the_same() -> None:
     assert drawn != DeliveryTimeModel(seed=4).decide(PEOPLE, waking(6), keys=keys)[0].tolist()
 
 
+def test_a_large_block_is_decided_as_small_ones_are() -> None:
+    """Known people and strangers, in blocks that do not end where those of the model do."""
+    model = taught()
+    names = [f"usr_{number}" for number in range(700)]
+    slots, chance = model.decide(names, waking(700), keys=range(700))
+    parts = [slice(start, start + 90) for start in range(0, 700, 90)]
+    small = [model.decide(names[part], waking(700)[part], keys=range(700)[part]) for part in parts]
+
+    assert "usr_0" in model
+    assert "usr_699" not in model
+    assert slots.tolist() == np.concatenate([found for found, _ in small]).tolist()
+    assert np.allclose(chance, np.concatenate([found for _, found in small]), rtol=0, atol=1e-12)
+
+
+def test_luck_depends_on_the_id_alone_not_on_being_known() -> None:
+    stranger, known = DeliveryTimeModel(seed=3), DeliveryTimeModel(seed=3)
+    known.observe_activity(PEOPLE, np.full(6, 19))
+    known.forget(PEOPLE[0])
+    names = [*PEOPLE, "usr_stranger"]
+
+    assert stranger.people.codes(names).tolist() == known.people.codes(names).tolist()
+    assert len(set(names)) == len(set(known.people.codes(names).tolist()))
+
+
 def test_nothing_allowed_is_an_error() -> None:
     with pytest.raises(ValueError, match="without an allowed slot"):
         DeliveryTimeModel().decide(PEOPLE[:1], np.zeros((1, 168), dtype=bool))
