@@ -68,7 +68,13 @@ def build(
         @tells(step.step_id)
         def make_logic(resume: bytes | None, step: Step = step) -> FollowLogic:
             follower: Follower = step.make()
-            return FollowLogic(follower, resume, step.step_id, sees_refused=step.sees_refused)
+            return FollowLogic(
+                follower,
+                resume,
+                step.step_id,
+                sees_refused=step.sees_refused,
+                journals=journals,
+            )
 
         followed.append(op.stateful_batch(step.step_id, accepted, make_logic))
         if len(followed) == 1:

@@ -7,7 +7,7 @@ A follower is state and pure steps. It runs in two places, unchanged: in one pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import bytewax.operators as op
 import msgspec
@@ -23,6 +23,7 @@ from flows.ingest import make_checker, read_policy
 from flows.settings import Settings
 from flows.steps.accept import MODEL_TOPIC, NOTICE_TOPICS, PROFILE_TOPIC, notices_of
 from flows.steps.check import BlockChecker
+from flows.steps.keep import OpenJournal
 from flows.steps.read_routed import RoutedReader, profiles_of
 from schemas.blocks import AcceptedBlock, Followed, OutRecord, RawBlock, Rows
 from schemas.policy import Policy
@@ -56,6 +57,15 @@ class Follower(Protocol):
         ...
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """A follower that may keep what grows in journals, and not in what it dumps."""
+
+    def keep_in(self, journals: OpenJournal | None) -> None:
+        """Say where they are, before `load` and the first block."""
+        ...
+
+
 class Step(NamedTuple):
     """A follower as a step of a flow: its id, a key of saved state, and how to make one."""
 
@@ -77,10 +87,13 @@ class FollowLogic(StatefulBatchLogic[AcceptedBlock, Followed, bytes]):
         step_id: str,
         *,
         sees_refused: bool = False,
+        journals: OpenJournal | None = None,
     ) -> None:
         self._follower = follower
         self._step_id = step_id
         self._sees_refused = sees_refused
+        if isinstance(follower, Keeping):
+            follower.keep_in(journals)
         if resume is not None:
             follower.load(resume)
 
@@ -128,6 +141,11 @@ class RoutedFollower:
             for code, count in left_out.items():
                 LEFT_OUT.labels(raw.topic, code).inc(count)
         return Followed([], [], []) if block is None else self._follower.follow(block)
+
+    def keep_in(self, journals: OpenJournal | None) -> None:
+        """Keep what grows in journals."""
+        if isinstance(self._follower, Keeping):
+            self._follower.keep_in(journals)
 
     def dump(self) -> bytes:
         """Both states as bytes."""
@@ -196,12 +214,15 @@ def build(
     *,
     source: Source[tuple[str, RawBlock]],
     sinks: Sinks,
+    journals: OpenJournal | None = None,
 ) -> Dataflow:
     """Wire one follower as a flow of its own, from the routed topics to its sinks."""
     policy = read_policy(settings)
 
     def make_logic(resume: bytes | None) -> RoutedLogic:
-        return RoutedLogic(_routed(settings, policy, step), resume, step.step_id)
+        routed = _routed(settings, policy, step)
+        routed.keep_in(journals)
+        return RoutedLogic(routed, resume, step.step_id)
 
     flow = Dataflow(flow_id)
     blocks = op.input("read_lanes", flow, source)

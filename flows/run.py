@@ -207,7 +207,7 @@ def make_follower(name: str, settings: Settings, process: Process) -> Dataflow:
     )
     sinks = _make_sinks(settings, process, name, (*follow.TABLES, *follow.STREAMS))
     step = FOLLOWERS[name](settings)
-    return follow.build(name, settings, step, source=source, sinks=sinks)
+    return follow.build(name, settings, step, source=source, sinks=sinks, journals=process.journals)
 
 
 def make_everything(settings: Settings, process: Process) -> Dataflow:

@@ -208,6 +208,7 @@ class DeliveryTimeModel:
         """
         for past in (self._people.sent, self._people.answered, self._people.activity):
             np.multiply(past, np.float32(keep), out=past)
+        self._people.changed |= self._people.here
 
     def update_population(self) -> None:
         """Sweep over everybody now, and take one step; otherwise `learn` does so bit by bit."""
@@ -290,23 +291,9 @@ class DeliveryTimeModel:
         """The whole state as versioned bytes."""
         rows = np.flatnonzero(self._people.here)
         people = {f"people.{name}": getattr(self._people, name)[rows] for name in People.arrays()}
-        arrays = people | {"people.rows": rows} | arrays_of_curves(self.curves)
-        arrays |= arrays_of_sums(self._own, "own.") | arrays_of_sums(self._taken, "taken.")
-        arrays |= arrays_of_sums(self._sweeper.partial, "partial.")
-        for source, (sums, _) in self._foreign.items():
-            arrays |= arrays_of_sums(sums, f"foreign.{source}.")
-        meta: dict[str, Any] = {
-            "seed": self.seed,
-            "source": self.source,
-            "people_max": self._people.people_max,
-            "tuning": asdict(self.tuning),
-            "learned": self.learned,
-            "taken_learned": self._taken_learned,
-            "next_look": self._sweeper.next_look,
-            "place": self._sweeper.place,
-            "foreign": {source: learned for source, (_, learned) in self._foreign.items()},
-            "slab": self._people.slab(),
-        }
+        meta, arrays = self._standing()
+        meta |= {"people_max": self._people.people_max, "slab": self._people.slab()}
+        arrays |= people | {"people.rows": rows}
         return pack("delivery-time", meta, arrays, version=MODEL_VERSION)
 
     @classmethod
@@ -317,29 +304,57 @@ class DeliveryTimeModel:
         """
         version, meta, arrays = unpack("delivery-time", data, versions=MODELS_READ)
         meta, arrays = of_earlier(version, meta, arrays)
-        model = cls(
-            seed=meta["seed"],
-            source=meta["source"],
-            people_max=meta["people_max"],
-            tuning=Tuning(**meta["tuning"]),
-        )
-        model.learned = meta["learned"]
-        model.curves = curves_of_arrays(arrays)
+        model = cls(people_max=meta["people_max"])
         model._people.restore(
             meta["slab"],
             arrays["people.rows"],
             {name: arrays[f"people.{name}"] for name in People.arrays()},
         )
-        model._own = sums_of_arrays(arrays, "own.")
-        model._taken = sums_of_arrays(arrays, "taken.")
-        model._taken_learned = meta["taken_learned"]
-        model._sweeper.next_look, model._sweeper.place = meta["next_look"], meta["place"]
-        model._sweeper.partial = sums_of_arrays(arrays, "partial.")
-        model._foreign = {
+        model._stand(meta, arrays)
+        return model
+
+    def dump_standing(self) -> bytes:
+        """Everything but people, as versioned bytes of about 250 kB."""
+        return pack("standing", *self._standing(), version=MODEL_VERSION, effort=0)
+
+    def load_standing(self, data: bytes) -> None:
+        """Take back what `dump_standing` gave. Errors: `UnreadableStateError`."""
+        _, meta, arrays = unpack("standing", data, versions=(MODEL_VERSION,))
+        self._stand(meta, arrays)
+
+    def _standing(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        arrays = arrays_of_curves(self.curves)
+        arrays |= arrays_of_sums(self._own, "own.") | arrays_of_sums(self._taken, "taken.")
+        arrays |= arrays_of_sums(self._sweeper.partial, "partial.")
+        for source, (sums, _) in self._foreign.items():
+            arrays |= arrays_of_sums(sums, f"foreign.{source}.")
+        meta: dict[str, Any] = {
+            "seed": self.seed,
+            "source": self.source,
+            "tuning": asdict(self.tuning),
+            "learned": self.learned,
+            "taken_learned": self._taken_learned,
+            "next_look": self._sweeper.next_look,
+            "place": self._sweeper.place,
+            "foreign": {source: learned for source, (_, learned) in self._foreign.items()},
+        }
+        return meta, arrays
+
+    def _stand(self, meta: dict[str, Any], arrays: dict[str, Any]) -> None:
+        self.seed, self.source = meta["seed"], meta["source"]
+        self.tuning = Tuning(**meta["tuning"])
+        self.learned = meta["learned"]
+        self.curves = curves_of_arrays(arrays)
+        self._own = sums_of_arrays(arrays, "own.")
+        self._taken = sums_of_arrays(arrays, "taken.")
+        self._taken_learned = meta["taken_learned"]
+        self._sweeper = Sweeper(self.tuning)
+        self._sweeper.next_look, self._sweeper.place = meta["next_look"], meta["place"]
+        self._sweeper.partial = sums_of_arrays(arrays, "partial.")
+        self._foreign = {
             source: (sums_of_arrays(arrays, f"foreign.{source}."), learned)
             for source, learned in meta["foreign"].items()
         }
-        return model
 
 
 def _slots(slots: Slots) -> Slots:

@@ -33,15 +33,23 @@ class UnreadableStateError(ValueError):
 
 
 def pack(
-    kind: str, meta: Mapping[str, Any], arrays: Mapping[str, Array], *, version: int = VERSION
+    kind: str,
+    meta: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    *,
+    version: int = VERSION,
+    effort: int = 1,
 ) -> bytes:
-    """Versioned bytes of named numbers. Delivery: the same content gives the same bytes."""
+    """Versioned bytes of named numbers. Delivery: the same content gives the same bytes.
+
+    Units: `effort` of zlib, 0 to 9; at 0 bytes are not made fewer, a hundred times as fast.
+    """
     shapes = {name: (values.dtype.str, values.shape) for name, values in arrays.items()}
     head = {"kind": kind, "version": version, "meta": meta, "arrays": shapes}
     text = orjson.dumps(head, option=orjson.OPT_SORT_KEYS)
     body = b"".join(np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays))
     size = len(text).to_bytes(8, "little")
-    return _MAGIC + zlib.compress(size + text + body, 1)
+    return _MAGIC + zlib.compress(size + text + body, effort)
 
 
 def unpack(

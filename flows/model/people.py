@@ -34,7 +34,8 @@ class People:
     """Rows of counts by id, with a bound.
 
     State: `BYTES_PER_PERSON` of counts a row, beside the id and its entry in the index. Past
-    `people_max` the person who was touched longest ago goes.
+    `people_max` the person who was touched longest ago goes. `changed` are rows that are other than
+    when that was last taken, and `acts` who came and whose row went since, where somebody asks.
     """
 
     COLUMNS: Final = (
@@ -45,7 +46,7 @@ class People:
         ("activity", BINS, np.float32),
         ("recent_activity", BINS, np.float32),
     )
-    BYTES_PER_PERSON: Final = sum(4 * width for _, width, _ in COLUMNS) + 1 + 8 + 8 + 1 + 4
+    BYTES_PER_PERSON: Final = sum(4 * width for _, width, _ in COLUMNS) + 1 + 8 + 8 + 1 + 4 + 1
 
     def __init__(self, people_max: int) -> None:
         self.people_max = people_max
@@ -53,6 +54,7 @@ class People:
         self.ids: list[str | None] = []
         self.free: list[int] = []
         self.clock = 0
+        self.acts: list[str | int] | None = None
         self._allocate(0)
 
     def _allocate(self, rows: int) -> None:
@@ -67,6 +69,7 @@ class People:
         self.touched = np.zeros(rows, dtype=np.int64)
         self.here = np.zeros(rows, dtype=np.bool_)
         self.clustered = np.zeros(rows, dtype=np.float32)
+        self.changed = np.zeros(rows, dtype=np.bool_)
 
     def __len__(self) -> int:
         return len(self.row_of)
@@ -100,6 +103,7 @@ class People:
             user = users[place]
             rows[place] = self.row_of[user] if user in self.row_of else self._add(user)
         self.touched[rows] = order
+        self.changed[rows] = True
         self.clock += len(users)
         return rows
 
@@ -114,12 +118,14 @@ class People:
         self.code[row] = code_of(user)
         self.touched[row] = self.clock
         self.here[row] = True
+        if self.acts is not None:
+            self.acts.append(user)
         return row
 
     def _grow(self) -> None:
         old = len(self.ids)
         new = min(max(_FIRST_ROWS, 2 * old), max(self.people_max, old + 1))
-        kept = {name: getattr(self, name) for name in self.arrays()}
+        kept = {name: getattr(self, name) for name in (*self.arrays(), "changed")}
         self._allocate(new)
         for name, values in kept.items():
             getattr(self, name)[:old] = values
@@ -147,8 +153,20 @@ class People:
         self.ids[row] = None
         for name in self.arrays():
             getattr(self, name)[row] = NO_PREFERENCE if name == "preference" else 0
+        self.changed[row] = False
         self.free.append(row)
+        if self.acts is not None:
+            self.acts.append(~row)
         return True
+
+    def act(self, act: str | int) -> None:
+        """Do again what `acts` told: a person came, or the person in a row went."""
+        if isinstance(act, str):
+            self._add(act)
+            return
+        user = self.ids[~act]
+        assert user is not None
+        self.forget(user)
 
     @classmethod
     def arrays(cls) -> tuple[str, ...]:

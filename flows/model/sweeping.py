@@ -113,6 +113,7 @@ def close_windows(people: People, rows: Rows, keep: Floats) -> None:
     ):
         past[rows] = past[rows] * scale + recent[rows]
         recent[rows] = 0.0
+    people.changed[rows] = True
 
 
 def chances_of_change(evidence: Floats, hazard: float) -> Floats:

@@ -71,6 +71,7 @@ class LaneClusters:
         forgotten lowers that, so that a new habit is learned soon.
         """
         active = people.active()
+        people.changed |= people.clustered > active
         np.minimum(people.clustered, active, out=people.clustered, casting="same_kind")
         due = np.flatnonzero(active >= np.maximum(FIRST, GROWTH * people.clustered))
         due = np.concatenate([due[due >= self._place], due[due < self._place]])[:LOOK_MAX]
@@ -78,6 +79,7 @@ class LaneClusters:
             return
         self._clusters.learn(people.rhythms(due))
         people.clustered[due] = active[due]
+        people.changed[due] = True
         self._place = int(due[-1]) + 1
 
     def groups(self, people: People) -> Groups | None:

@@ -14,11 +14,12 @@ import numpy as np
 from flows.model.calibration import Calibration
 from flows.model.exchange import UnreadableStateError
 from flows.steps.accept import ERASURE_TOPIC, MODEL_TOPIC, PROFILE_TOPIC
+from flows.steps.keep import OpenJournal
 from flows.timing.clusters import LaneClusters, cluster_rows
 from flows.timing.desk import Desk
 from flows.timing.ears import Ears
 from flows.timing.feedback import NO_SLOT, Feedback, Lesson, Send
-from flows.timing.learners import Counting, Fading, Kind, Learner, Pooling, take_in
+from flows.timing.learners import Counting, Fading, Kind, Pooling, take_in
 from flows.timing.people import PeopleTable
 from flows.timing.plans import Plans
 from flows.timing.record import RESULTS_TOPIC, Writer, last_origin, note
@@ -26,6 +27,7 @@ from flows.timing.rows import decision_rows, outcome_rows
 from flows.timing.rules import LaneRules, Tally
 from flows.timing.share import VERSION as SHARD_VERSION
 from flows.timing.share import Shard, Shards
+from flows.timing.shelves import Shelves
 from flows.timing.trial import Trial
 from flows.timing.upgrade import STATE_VERSION, read_state, unreadable
 from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
@@ -59,7 +61,6 @@ class TimingLane:
     ) -> None:
         self._rules = rules
         self._writer = writer
-        self._kinds = kinds
         self._watch = watch
         self.number = -1
         self._clock_ms = 0
@@ -76,7 +77,8 @@ class TimingLane:
         self.progressive = Calibration()
         self.shards = Shards(-1)
         self.clusters = LaneClusters(seed=rules.seed)
-        self.learners: dict[str, Learner] = {}
+        self.shelves = Shelves(kinds)
+        self.learners = self.shelves.learners
         self._desk = Desk(
             rules,
             people=self.people,
@@ -85,6 +87,10 @@ class TimingLane:
             trial=self.trial,
         )
         self._ears = Ears(rules, people=self.people, plans=self.plans, feedback=self.feedback)
+
+    def keep_in(self, journals: OpenJournal | None) -> None:
+        """Keep models in journals; to be said before `load` and the first block."""
+        self.shelves.keep_in(journals)
 
     def follow(self, block: AcceptedBlock) -> Followed:
         """Take a block, and give the decisions and all else that follows from it."""
@@ -103,10 +109,7 @@ class TimingLane:
         rules = self._rules
         self.number = lane
         self.shards = Shards(lane)
-        self.learners = {
-            name: kind.make(seed=rules.seed, lane=lane, people_max=rules.people_max)
-            for name, kind in self._kinds.items()
-        }
+        self.shelves.make(seed=rules.seed, lane=lane, people_max=rules.people_max)
 
     def _meet(self, block: AcceptedBlock) -> None:
         """Take profiles; what a model learned of one before a restart is not learned again."""
@@ -290,12 +293,28 @@ class TimingLane:
             SHARD_VERSION,
             self.number,
             self._published,
-            self.state_hash(),
+            self.digest(),
             evidence,
             populations,
             msgspec.structs.astuple(self.trial.rhythms.looks),
         )
         return msgspec.msgpack.encode(shard)
+
+    def digest(self) -> str:
+        """A digest of what models know of all people together, and of clusters.
+
+        It costs the same however many people there are; a difference in what is known of one
+        person shows once a sweep has come by.
+        """
+        whole = hashlib.blake2b(digest_size=16)
+        for name in sorted(self.learners):
+            learner = self.learners[name]
+            if isinstance(learner, Pooling):
+                whole.update(learner.dump_standing())
+            else:
+                whole.update(learner.dump())
+        whole.update(msgspec.msgpack.encode(self.clusters.dump()))
+        return whole.hexdigest()
 
     def state_hash(self) -> str:
         """A digest of all models and clusters; equal after the same blocks, resumed or not."""
@@ -321,7 +340,7 @@ class TimingLane:
                 "progressive": pickle.dumps(self.progressive),
                 "shards": self.shards.dump(),
                 "clusters": self.clusters.dump(),
-                "learners": {name: learner.dump() for name, learner in self.learners.items()},
+                "learners": self.shelves.dump(),
             }
         )
 
@@ -350,12 +369,7 @@ class TimingLane:
                 self.clusters.load(state["clusters"])
             except UnreadableStateError as err:
                 raise unreadable(f"clusters: {err}") from None
-        for name, part in state["learners"].items():
-            if name in self._kinds:
-                try:
-                    self.learners[name] = self._kinds[name].load(part)
-                except UnreadableStateError as err:
-                    raise unreadable(f"model {name}: {err}") from None
+        self.shelves.load(state["learners"], lane=self.number)
 
 
 def _who_and_when(lessons: Sequence[Lesson]) -> tuple[list[str], Any]:

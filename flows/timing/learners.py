@@ -81,6 +81,10 @@ class Pooling(Protocol):
         """Take in another's sums in place of those it gave before."""
         ...
 
+    def dump_standing(self) -> bytes:
+        """What it knows of all people together; the same bytes for the same."""
+        ...
+
 
 @runtime_checkable
 class Fading(Protocol):

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 class Shard(msgspec.Struct, frozen=True):
     """What one lane publishes: sums of its experiment, and of each model by name.
 
-    `digest` is that of the models' whole state: equal numbers of one lane have equal ones.
+    `digest` is that of what models know of all people: equal numbers of one lane have equal ones.
     `looks` are the lane's at whether people differ in their hours: how many, and what they add up
     to; an earlier release says nothing of them.
     """

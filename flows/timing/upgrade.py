@@ -8,8 +8,8 @@ import msgspec
 
 from schemas.errors import PermanentError
 
-STATE_VERSION: Final = 3
-READABLE: Final = (1, 2, STATE_VERSION)
+STATE_VERSION: Final = 4
+READABLE: Final = (1, 2, 3, STATE_VERSION)
 
 
 class _Versioned(msgspec.Struct):
@@ -31,7 +31,8 @@ def read_state(dumped: bytes) -> dict[str, Any]:
     """A state as it is today; parts that an earlier version did not have are None.
 
     Version 2 added looks at whether people differ, and how well is predicted at learning; version
-    3 clusters of people, and in the model what they have learned of each.
+    3 clusters of people, and in the model what they have learned of each; version 4 may name a
+    journal for a model.
     Errors: PermanentError for a version that this release does not know.
     """
     version = version_of(dumped)

@@ -1,0 +1,147 @@
+"""A model that is kept by its changes is, after any crash, to the bit the one that was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.journal import Journals
+from flows.model import DeliveryTimeModel
+from flows.model.exchange import UnreadableStateError
+from flows.model.shelf import Shelf
+from flows.steps.keep import Kept
+from flows.timing.clusters import LaneClusters
+
+Act = Callable[[DeliveryTimeModel], object]
+
+PEOPLE_MAX = 40
+names = st.lists(st.integers(0, 60).map("usr_{}".format), min_size=1, max_size=20)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def new_model() -> DeliveryTimeModel:
+    return DeliveryTimeModel(seed=3, source="lane-0", people_max=PEOPLE_MAX)
+
+
+def learn(users: list[str], seed: int, times: int) -> Act:
+    def act(model: DeliveryTimeModel) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(times):
+            size = len(users)
+            model.learn(users, rng.integers(0, 168, size), rng.random(size) < 0.4)
+
+    return act
+
+
+def look_around(users: list[str], seed: int) -> Act:
+    slots = np.random.default_rng(seed).integers(0, 168, len(users))
+    return lambda model: model.observe_activity(users, slots)
+
+
+def state(users: list[str], seed: int) -> Act:
+    slots = np.random.default_rng(seed).integers(0, 24, len(users))
+    return lambda model: model.state_preference(users, slots)
+
+
+def correct(users: list[str], seed: int) -> Act:
+    """Of some that were not answered: a late answer comes once."""
+    slots = np.random.default_rng(seed).integers(0, 168, len(users))
+
+    def act(model: DeliveryTimeModel) -> None:
+        model.learn(users, slots, np.zeros(len(users), np.bool_))
+        model.correct(users, slots)
+
+    return act
+
+
+def forget(users: list[str]) -> Act:
+    return lambda model: [model.forget(user) for user in users]
+
+
+def look_at_clusters(model: DeliveryTimeModel) -> None:
+    LaneClusters(seed=1).look(model.people)
+
+
+acts = st.one_of(
+    st.builds(learn, names, seeds, st.integers(1, 30)),
+    st.builds(look_around, names, seeds),
+    st.builds(state, names, seeds),
+    st.builds(correct, names, seeds),
+    st.builds(forget, names),
+    st.sampled_from(
+        [
+            lambda model: model.fade(0.5),
+            DeliveryTimeModel.update_population,
+            DeliveryTimeModel.take_delta,
+            look_at_clusters,
+        ]
+    ),
+)
+epochs = st.lists(st.tuples(st.lists(acts, max_size=5), st.booleans()), min_size=1, max_size=5)
+
+
+def kept(model: DeliveryTimeModel, folder: Path) -> Kept:
+    part = Kept(Shelf(model))
+    part.keep_in(Journals(folder).open)
+    return part
+
+
+@settings(max_examples=30)
+@given(epochs)
+def test_after_lost_epochs_a_kept_model_is_the_one_that_was_saved(
+    tmp_path_factory: pytest.TempPathFactory, epochs: list[tuple[list[Act], bool]]
+) -> None:
+    folder = tmp_path_factory.mktemp("journals")
+    plain, model = new_model(), new_model()
+    part = kept(model, folder)
+    part.keep_as("timing-000-usual")
+    saved, inline = part.dump(), plain.dump()
+    for done, is_durable in epochs:
+        for act in done:
+            act(plain)
+            act(model)
+        mark, whole = part.dump(), plain.dump()
+        if is_durable:
+            saved, inline = mark, whole
+            continue
+        plain, model = DeliveryTimeModel.load(inline), new_model()
+        part = kept(model, folder)
+        part.load(msgspec.msgpack.decode(msgspec.msgpack.encode(saved)))
+        assert plain.state_hash() == model.state_hash()
+    again = new_model()
+    kept(again, folder).load(saved)
+    assert DeliveryTimeModel.load(inline).state_hash() == again.state_hash()
+
+
+def test_what_is_saved_grows_with_who_changed_and_not_with_how_many_there_are(
+    tmp_path: Path,
+) -> None:
+    model = DeliveryTimeModel(seed=1)
+    users = [f"usr_{number}" for number in range(20_000)]
+    model.observe_activity(users, np.arange(20_000) % 168)
+    part = kept(model, tmp_path)
+    part.keep_as("timing-000-usual")
+    marks = [part.dump()["journal"]]
+    for turn in range(3):
+        model.observe_activity(users[turn::7_000], np.array([turn, turn, turn]))
+        marks.append(part.dump()["journal"])
+
+    assert marks[0][2] > 20_000 * 40
+    assert max(later[2] - earlier[2] for earlier, later in pairwise(marks)) < 1_500
+    assert marks[-1] == part.dump()["journal"]
+
+
+def test_a_model_of_another_release_is_refused() -> None:
+    whole = msgspec.msgpack.decode(Shelf(new_model()).dump())
+
+    with pytest.raises(UnreadableStateError, match="version 99"):
+        Shelf(new_model()).load(msgspec.msgpack.encode({**whole, "version": 99}))
+    with pytest.raises(UnreadableStateError, match="other bytes"):
+        Shelf(new_model()).load(b"\xc1")
