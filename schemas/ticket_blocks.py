@@ -6,11 +6,13 @@ the reader, which says what is wrong with it. So the two can differ in speed onl
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from itertools import chain, count
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, reduce
+from itertools import count, islice, repeat
+from operator import iconcat
+from typing import Any, Final, overload
 
 import msgspec
 import numpy as np
@@ -31,27 +33,72 @@ from schemas.fates import Refusal
 from schemas.few import are_few
 from schemas.hops import HOPS_BYTES_MAX, parse_hops
 from schemas.policy import RANK_OF_A_PERSON
-from schemas.ticket import Header, Label
+from schemas.ticket import LABEL_NAMES, PLAIN_FORMS, Header, Label
 from schemas.tickets import NO_LABEL, NO_TIME, Numbers, Tickets, columns_at
 
 LAYOUTS_MAX: Final = 16
 """Header layouts of one block that are read by column; what is left is read one by one."""
 
-RUN: Final = 256
+RUN: Final = 128
 """Messages whose headers are taken apart at once: as many as the nearest cache holds."""
 
 LabelOf = Callable[[tuple[bytes | None, ...]], Label | Refusal]
+
+_SHARED: Final = frozenset(LABEL_NAMES)
 
 
 class Group(msgspec.Struct, gc=False):
     """Messages with the same header names in the same order.
 
-    Shapes: `places` in the block; one column of values for each header.
+    Shapes: `places` in the block, rising; `values` has, by place among the headers, a column for
+    each header that is no part of a label. What a label is made of stands at `shared` and recurs:
+    each combination once in `parts`, by the numbers of `codes`; `numbers` has every message's.
     """
 
     names: tuple[str, ...]
-    places: list[int]
-    values: list[list[bytes | None]]
+    shared: tuple[int, ...]
+    values: dict[int, list[bytes | None]]
+    places: list[int] = []
+    numbers: list[int] = []
+    parts: list[tuple[bytes | None, ...]] = []
+    codes: dict[tuple[bytes | None, ...], int] = msgspec.field(
+        default_factory=lambda: defaultdict(count().__next__)
+    )
+
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> Group:
+        """A group without messages yet."""
+        full = [PLAIN_FORMS.get(name, name) for name in names]
+        shared = tuple(at for at, name in enumerate(full) if name in _SHARED)
+        return cls(names, shared, {at: [] for at in range(len(names)) if at not in shared})
+
+    def add(self, places: Sequence[int], flat: list[Any]) -> None:
+        """Add messages. Shapes: `flat` has the name and the value of each header by turns."""
+        step = 2 * len(self.names)
+        self.places += places
+        for at, values in self.values.items():
+            values.extend(flat[2 * at + 1 :: step])
+        shared = [flat[2 * at + 1 :: step] for at in self.shared]
+        parts = zip(*shared, strict=True) if shared else repeat((), len(places))
+        self.numbers += map(self.codes.__getitem__, parts)
+        if len(self.codes) > len(self.parts):
+            self.parts += islice(self.codes, len(self.parts), None)
+
+    def headers_at(self, place: int) -> list[Header] | None:
+        """The headers of the message at a place of the block; None where it is not one of ours."""
+        at = bisect_left(self.places, place)
+        if at == len(self.places) or self.places[at] != place:
+            return None
+        cells = dict(zip(self.shared, self.parts[self.numbers[at]], strict=True))
+        cells |= {header: values[at] for header, values in self.values.items()}
+        return [(name, cells[header]) for header, name in enumerate(self.names)]
+
+    def rows(self) -> Iterator[tuple[bytes | None, ...]]:
+        """The values of each message, in the order of their names."""
+        columns: dict[int, Iterable[bytes | None]] = {**self.values}
+        for at, header in enumerate(self.shared):
+            columns[header] = [self.parts[number][at] for number in self.numbers]
+        return zip(*(columns[header] for header in range(len(self.names))), strict=True)
 
 
 class Grouping:
@@ -78,7 +125,7 @@ class Grouping:
         except TypeError:  # a message without a list of headers
             rows = [pairs or () for pairs in rows]
             lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        for length in np.unique(lengths).tolist():
+        for length in sorted(set(lengths.tolist())):
             found = np.flatnonzero(lengths == length)
             places = (found + first).tolist()
             if not length:
@@ -89,7 +136,7 @@ class Grouping:
     def _take_run(self, places: list[int], rows: list[Any]) -> None:
         """Take messages with equally many headers, which mostly have the same names."""
         length = len(rows[0])
-        flat = list(chain.from_iterable(chain.from_iterable(rows)))
+        flat = _flat(rows)
         usual = self._usual.get(length)
         if usual is None:
             usual = self._usual[length] = tuple(flat[: 2 * length : 2])
@@ -100,8 +147,7 @@ class Grouping:
         for at, row in enumerate(rows):
             by_names.setdefault(tuple([name for name, _ in row]), []).append(at)
         for names, same in by_names.items():
-            flat = list(chain.from_iterable(chain.from_iterable(rows[at] for at in same)))
-            self._add(names, [places[at] for at in same], flat)
+            self._add(names, [places[at] for at in same], _flat([rows[at] for at in same]))
         self._usual[length] = max(by_names, key=lambda names: len(by_names[names]))
 
     def _add(self, names: tuple[str, ...], places: list[int], flat: list[Any]) -> None:
@@ -110,26 +156,59 @@ class Grouping:
             if len(self.groups) >= LAYOUTS_MAX:
                 self.alone += places
                 return
-            found = self.groups[names] = Group(names, [], [[] for _ in names])
-        found.places += places
-        for at, values in enumerate(found.values):
-            values.extend(flat[2 * at + 1 :: 2 * len(names)])
+            found = self.groups[names] = Group.of(names)
+        found.add(places, flat)
 
 
-class TakenHeaders(list[Any]):
+def _flat(rows: Iterable[Iterable[Header]]) -> list[Any]:
+    """The name and the value of each header, by turns: a list grows by a tuple without a loop."""
+    pairs: list[Header] = reduce(iconcat, rows, [])
+    return reduce(iconcat, pairs, [])
+
+
+class TakenHeaders(Sequence[Any]):
     """The headers of a block, taken apart as they were read: each run while it was warm.
 
-    Shapes: as a list, the headers of each message. It is a plain list in another process.
+    Nobody holds the client's own lists of a run when the next one is read, so all runs are made
+    in the same memory, which stays in the nearest caches.
+    Shapes: as a sequence, the headers of each message, made again when somebody asks for them.
+    It is a plain list in another process.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.grouping: Final = Grouping()
+        self._size = 0
+        self._alone: dict[int, Sequence[Header] | None] = {}
 
     def add_run(self, run: Sequence[Sequence[Header] | None]) -> None:
         """Add the headers of the next messages."""
-        self.grouping.take_run(len(self), run)
-        self.extend(run)
+        alone, first = self.grouping.alone, self._size
+        known = len(alone)
+        self.grouping.take_run(first, run)
+        self._alone |= {place: run[place - first] for place in alone[known:]}
+        self._size += len(run)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Any]: ...
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[at] for at in range(self._size)[place]]
+        place = range(self._size)[place]
+        for found in self.grouping.groups.values():
+            headers = found.headers_at(place)
+            if headers is not None:
+                return headers
+        return self._alone[place]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == (list(other) if isinstance(other, TakenHeaders) else other)
+
+    __hash__ = None  # type: ignore[assignment] # more may be added
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What was taken apart does not travel."""
@@ -152,7 +231,9 @@ class Reading:
     """
 
     def __init__(self, found: Group, places: Mapping[str, int]) -> None:
-        self._columns = {name: found.values[place] for name, place in places.items()}
+        self._found, self._places = found, places
+        own = [(name, place) for name, place in places.items() if name not in _SHARED]
+        self._columns = {name: found.values[place] for name, place in own}
         self._size = len(found.places)
         self.suspects: set[int] = set()
         self.bytes_max = 0
@@ -217,25 +298,22 @@ class Reading:
 
     def labels(self, names: Sequence[str], label_of: LabelOf) -> tuple[list[Label], Numbers]:
         """The labels, each once, and the number of each message's; refused ones are suspect."""
-        given = [self._columns.get(name) for name in names]
-        codes: dict[tuple[bytes | None, ...], int] = defaultdict(count().__next__)
-        parts = zip(*(values for values in given if values is not None), strict=True)
-        found = np.fromiter(map(codes.__getitem__, parts), np.int64, self._size)
         labels: list[Label] = []
         numbers: list[int] = []
         longest = 0
-        for part in codes:
+        order = [self._places.get(name) for name in names]
+        for part in self._found.parts:
             numbers.append(NO_LABEL)
-            if None in part:  # suspect already
+            if None in part:
                 continue
-            rest = iter(part)
-            label = label_of(tuple(None if values is None else next(rest) for values in given))
+            given = dict(zip(self._found.shared, part, strict=True))
+            label = label_of(tuple(None if place is None else given[place] for place in order))
             longest = max(longest, sum(len(value or b"") for value in part))
             if not isinstance(label, Refusal) and not self._lacks_subject(label):
                 numbers[-1] = len(labels)
                 labels.append(label)
         self.bytes_max += longest
-        found = np.array(numbers, np.int64)[found]
+        found = np.array(numbers, np.int64)[self._found.numbers]
         self.suspects.update(np.flatnonzero(found == NO_LABEL).tolist())
         return labels, found
 

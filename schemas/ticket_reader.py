@@ -150,7 +150,7 @@ class TicketReader:
         ticket_bytes = layout.name_bytes + reading.bytes_max
         headers_bytes = ticket_bytes + layout.all_name_bytes + others
         if ticket_bytes > TICKET_BYTES_MAX or headers_bytes > HEADERS_BYTES_MAX:
-            rows = enumerate(zip(*found.values, strict=True))
+            rows = enumerate(found.rows())
             reading.suspects.update(at for at, row in rows if _too_large(layout, row))
         return tickets, reading.suspects
 
