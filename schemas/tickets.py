@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, compress
+from operator import itemgetter, not_
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -79,7 +79,10 @@ class Tickets(msgspec.Struct, gc=False):
         """What each message's key has to be: its subject, else its id."""
         if "" not in self.subjects:
             return self.subjects
-        return [subject or own for subject, own in zip(self.subjects, self.ids, strict=True)]
+        found = list(self.subjects)
+        for place in [*compress(range(len(found)), map(not_, found))]:
+            found[place] = self.ids[place]
+        return found
 
     def at(self, places: Sequence[int]) -> Tickets:
         """The tickets at these places only. Shapes: places rise, each once."""
