@@ -167,7 +167,7 @@ def no_tickets(size: int) -> Tickets:
     )
 
 
-def join(parts: Sequence[Tickets], places: Sequence[Sequence[int]]) -> Tickets:
+def join(parts: Sequence[Tickets], places: Sequence[Numbers]) -> Tickets:
     """One block's tickets from those of its parts.
 
     Shapes: `places` says for each part where in the block its tickets stand; every place once.
@@ -180,12 +180,14 @@ def join(parts: Sequence[Tickets], places: Sequence[Sequence[int]]) -> Tickets:
         labels = list(here)
         # The last one answers for NO_LABEL, which is -1.
         numbers.append(np.array([*found, NO_LABEL], np.int64)[part.numbers])
-    back = np.argsort(np.concatenate([np.asarray(found, np.int64) for found in places]))
+    joined = np.concatenate(places)
+    back = np.empty_like(joined)
+    back[joined] = np.arange(len(joined))
     take = columns_at(back.tolist(), -1)
 
     def arrays(name: str) -> Numbers:
-        joined: Numbers = np.concatenate([getattr(part, name) for part in parts])
-        return joined[back]
+        whole: Numbers = np.concatenate([getattr(part, name) for part in parts])
+        return whole[back]
 
     def lists(name: str) -> list[Any]:
         whole = list(chain.from_iterable(getattr(part, name) for part in parts))

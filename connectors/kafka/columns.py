@@ -7,8 +7,8 @@ from operator import itemgetter
 from typing import Any
 
 from schemas.blocks import RawBlock
+from schemas.header_runs import RUN, TakenHeaders
 from schemas.ticket import Header
-from schemas.ticket_blocks import RUN, TakenHeaders
 from schemas.ticket_reader import UNREADABLE
 
 

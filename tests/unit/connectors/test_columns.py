@@ -8,8 +8,8 @@ from confluent_kafka import Message
 
 from connectors.kafka.columns import to_block, to_blocks
 from connectors.kafka.intake import Messages
+from schemas.header_runs import RUN
 from schemas.ticket import Header
-from schemas.ticket_blocks import RUN
 from tests.messages import ticket_headers
 
 TOPICS: Final = ("a.v1", "b.v1")
