@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ import numpy as np
 
 from flows.steps.accept import PROFILE_TOPIC, accepted_events, tell_refused, to_follow
 from flows.steps.close_cells import ClosedCells
-from flows.steps.count_fates import RUN, Ledger, Tally
+from flows.steps.count_fates import Ledger, tally_of
 from flows.steps.count_late import late_of, late_rows
 from flows.steps.deduplicate import Memory
 from flows.steps.enrich import Profile, ProfileTable
@@ -178,15 +179,19 @@ class LaneGate:
         """
         tickets = events.tickets
         of_persons = [label.decision.rank >= RANK_OF_A_PERSON for label in tickets.labels]
-        personal = list(map(of_persons.__getitem__, tickets.numbers.tolist()))
+        personal = np.array(of_persons, np.bool_)[tickets.numbers]
         if profiles is None:
             profiles = self.profiles.get_all(tickets.subjects)
+        if not any(profiles):
+            events.unknown = personal
+            return
         found = [
-            profile if shown else None for profile, shown in zip(profiles, personal, strict=True)
+            profile if shown else None
+            for profile, shown in zip(profiles, personal.tolist(), strict=True)
         ]
         events.zones = [profile.zone if profile else "" for profile in found]
         unknown = [profile is None for profile in found]
-        events.unknown = np.array(personal, np.bool_) & np.array(unknown, np.bool_)
+        events.unknown = personal & np.array(unknown, np.bool_)
 
     def _hold_profile(
         self, block: CheckedBlock, place: int, refusal: Refusal | None, *, again: bool
@@ -263,7 +268,7 @@ class LaneGate:
             left_by = (message.refusal.door, message.refusal.code)
             counts[left_by] = counts.get(left_by, 0) + 1
         counts[Door.ROUTED, ""] = len(events)
-        tally = _tally(events, [message for _, message in refused])
+        tally = tally_of(events, [message for _, message in refused])
         if tally:
             rows.append(self.ledger.enter(raw.topic, tally, lane=raw.lane))
             rows += self.closed.rows(raw.lane)
@@ -307,15 +312,11 @@ class LaneGate:
         first = back = every
         if not are_few(events):
             first, back = group([Coded(labels, numbers), *told])
-        words = [[column.words[code] for code in column.codes[first].tolist()] for column in told]
-        found = [
-            self.rollup.number_of(
-                Dimensions(labels[number].type, campaign, channel, labels[number].class_text, *rest)
-            )
-            for number, campaign, channel, *rest in zip(
-                numbers[first].tolist(), *words, strict=True
-            )
-        ]
+        shown = [(label.type, label.class_text) for label in labels]
+        types, classes = zip(*(shown[number] for number in numbers[first].tolist()), strict=True)
+        campaigns, channels, *rest = (Coded(one.words, one.codes[first]) for one in told)
+        parts = zip(types, campaigns, channels, classes, *rest, strict=True)
+        found = self.rollup.numbers_of(list(map(tuple.__new__, repeat(Dimensions), parts)))
         numbered: Numbers = np.array(found, np.int64)[back]
         return numbered
 
@@ -382,18 +383,3 @@ def _must_discard(block: CheckedBlock, place: int) -> bool:
     if ticket is not None:
         return ticket.label.decision.discard_body
     return bool(block.glances.get(place, {}).get("discard"))
-
-
-def _tally(events: Accepted, refused: Sequence[Refused]) -> Tally:
-    """Count the messages of a block by partition, run of offsets, code and source."""
-    tally: Tally = Counter()
-    runs = (events.offsets // RUN).tolist()
-    counts = Counter(
-        zip(events.partitions.tolist(), runs, events.tickets.numbers.tolist(), strict=True)
-    )
-    for (part, run, number), count in counts.items():
-        tally[part, run, "", events.tickets.labels[number].source] += count
-    for message in refused:
-        origin = message.origin
-        tally[origin.partition, origin.offset // RUN, message.refusal.code, message.source] += 1
-    return tally
