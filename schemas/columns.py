@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from schemas.ticket import format_time, parse_time
 from schemas.tickets import NO_TIME, Numbers
 
 Values = Sequence[bytes | None]
+
+Fits = Callable[[bytes, int], bool]
+"""Tells of some values, joined by line feeds, whether all fit."""
 
 WORD_BYTES_MAX: Final = 64
 TIME_BYTES_MAX: Final = len("1970-01-01T00:00:00.123456789+00:00")
@@ -36,11 +39,33 @@ _CANONICAL_MARKS: Final = (
     (19, "."),
     (23, "Z"),
 )
+_CANONICAL_DIGITS: Final = (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 22)
+_LINE_FEED: Final = ord("\n")
 
 
-def strangers(values: Values, fits: Callable[[Values], bool], first: int = 0) -> list[int]:
+def join(values: Values) -> bytes | None:
+    """The values with a line feed between them; None where one is null or has a line feed."""
+    try:
+        joined = b"\n".join(values)  # type: ignore[arg-type] # it refuses null
+    except TypeError:
+        return None
+    return joined if joined.count(b"\n") < len(values) else None
+
+
+def split(joined: bytes) -> list[bytes]:
+    """What was joined."""
+    return joined.split(b"\n")
+
+
+def split_words(joined: bytes) -> list[str]:
+    """What was joined, as texts. Shapes: all of it is ASCII."""
+    return joined.decode("ascii").split("\n")
+
+
+def strangers(values: Values, fits: Fits, first: int = 0) -> list[int]:
     """The places of values that do not fit; halves that fit as a whole are not looked into."""
-    if fits(values):
+    joined = join(values)
+    if joined is not None and fits(joined, len(values)):
         return []
     if len(values) == 1:
         return [first]
@@ -51,52 +76,47 @@ def strangers(values: Values, fits: Callable[[Values], bool], first: int = 0) ->
     ]
 
 
-def are_ids(values: Values) -> bool:
+def are_ids(joined: bytes, size: int) -> bool:
     """Tell whether all have the form of an id."""
-    return _are_words(values, _ID_BYTES, 8)
+    return _are_words(joined, size, _ID_BYTES, 8)
 
 
-def are_names(values: Values) -> bool:
+def are_names(joined: bytes, size: int) -> bool:
     """Tell whether all have the form of a name."""
-    return _are_words(values, _NAME_BYTES, 1)
+    return _are_words(joined, size, _NAME_BYTES, 1)
 
 
-def _are_words(values: Any, letters: bytes, shortest: int) -> bool:
-    if not all(values) and None in values:
+def _are_words(joined: bytes, size: int, letters: bytes, shortest: int) -> bool:
+    # Nothing but the line feeds between them may be left.
+    if len(joined.translate(None, letters)) >= size:
         return False
-    sizes = list(map(len, values))
-    return (
-        not b"".join(values).translate(None, letters)
-        and shortest <= min(sizes)
-        and max(sizes) <= WORD_BYTES_MAX
-    )
+    ends = np.flatnonzero(np.frombuffer(b"\n%b\n" % joined, np.uint8) == _LINE_FEED)
+    sizes = np.diff(ends) - 1
+    return bool(shortest <= sizes.min() and sizes.max() <= WORD_BYTES_MAX)
 
 
-def are_traces(values: Any) -> bool:
+def are_traces(joined: bytes, size: int) -> bool:
     """Tell whether all are W3C trace parents of version 00."""
-    if not all(values) or set(map(len, values)) != {_TRACE_BYTES}:
-        return False
-    joined = b"".join(values)
-    text = np.frombuffer(joined, np.uint8).reshape(-1, _TRACE_BYTES)
-    return bool(
-        not joined.translate(None, _HEX_BYTES)
-        and joined.count(b"-") == len(values) * len(_TRACE_MARKS)
+    text = _table(joined, size, _TRACE_BYTES)
+    return text is not None and bool(
+        not joined.translate(None, _HEX_BYTES + b"\n")
+        and joined.count(b"-") == size * len(_TRACE_MARKS)
         and (text[:, _TRACE_MARKS] == ord("-")).all()
         and (text[:, :2] == ord("0")).all()
     )
 
 
-def are_plain(values: Any) -> bool:
-    """Tell whether all are ASCII, and the lines of a text."""
-    if not all(values) and None in values:
-        return False
-    joined = b"".join(values)
-    return joined.isascii() and b"\n" not in joined
+def _table(joined: bytes, size: int, width: int) -> npt.NDArray[np.uint8] | None:
+    """Values of one width as rows, with the line feed behind each; None where they have others."""
+    if len(joined) != size * (width + 1) - 1:
+        return None
+    text = np.frombuffer(b"%b\n" % joined, np.uint8).reshape(size, width + 1)
+    return text if bool((text[:, width] == _LINE_FEED).all()) else None
 
 
-def texts(values: Any) -> list[str]:
-    """ASCII values as texts. Shapes: none has a line feed."""
-    return b"\n".join(values).decode("ascii").split("\n")
+def are_plain(joined: bytes, _size: int) -> bool:
+    """Tell whether all are ASCII."""
+    return joined.isascii()
 
 
 def encode_all(words: Sequence[str]) -> list[bytes]:
@@ -104,14 +124,13 @@ def encode_all(words: Sequence[str]) -> list[bytes]:
     return "\n".join(words).encode("ascii").split(b"\n") if words else []
 
 
-def parse_times(values: Any) -> Numbers:
+def parse_times(values: Values) -> Numbers:
     """Read RFC 3339 times, all at once where they have their canonical form.
 
     Units: milliseconds since 1970 UTC; `NO_TIME` for what cannot be read.
     """
-    if not are_few(values) and all(values) and set(map(len, values)) == {_TIME_BYTES}:
-        found = _parse_canonical(b"".join(values))
-    else:
+    found = None if are_few(values) else parse_canonical(join(values), len(values))
+    if found is None:
         found = np.full(len(values), NO_TIME, np.int64)
     for place in np.flatnonzero(found == NO_TIME).tolist():
         at_ms = parse_time(values[place] or b"")
@@ -119,23 +138,28 @@ def parse_times(values: Any) -> Numbers:
     return found
 
 
-def _parse_canonical(joined: bytes) -> Numbers:
-    """Read times of the form `1970-01-01T00:00:00.000Z`; `NO_TIME` for others."""
-    table = np.frombuffer(joined, np.uint8).reshape(-1, _TIME_BYTES)
+def parse_canonical(joined: bytes | None, size: int) -> Numbers | None:
+    """Read times of the form `1970-01-01T00:00:00.000Z`, joined.
+
+    Shapes: `NO_TIME` for others of their length; None where not all have it.
+    """
+    table = None if joined is None else _table(joined, size, _TIME_BYTES)
+    if table is None:
+        return None
     text = np.ascontiguousarray(table.T)
-    right: npt.NDArray[np.bool_] = np.ones(len(table), np.bool_)
+    right: npt.NDArray[np.bool_] = np.ones(size, np.bool_)
     for place, mark in _CANONICAL_MARKS:
         right &= text[place] == ord(mark)
-    digits = (text - ord("0")).astype(np.int64)
+    digits = text - ord("0")
+    for place in _CANONICAL_DIGITS:
+        right &= digits[place] <= 9  # noqa: PLR2004 - a digit; what lies before 0 wraps round
 
-    def number(first: int, size: int) -> Numbers:
-        found: Numbers = np.zeros(len(table), np.int64)
-        for digit in digits[first : first + size]:
+    def number(first: int, size: int) -> npt.NDArray[np.int32]:
+        found: npt.NDArray[np.int32] = digits[first].astype(np.int32)
+        for digit in digits[first + 1 : first + size]:
             found = found * 10 + digit
         return found
 
-    for place in (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 22):
-        right &= digits[place] <= 9  # noqa: PLR2004 - a digit; what lies before 0 wraps round
     hours, minutes, seconds = number(11, 2), number(14, 2), number(17, 2)
     right &= (hours < 24) & (minutes < 60) & (seconds < 60)  # noqa: PLR2004 - a clock's ends
     dates, back = np.unique(

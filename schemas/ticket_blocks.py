@@ -6,143 +6,35 @@ the reader, which says what is wrong with it. So the two can differ in speed onl
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, count
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import numpy as np
 
 from schemas.columns import (
     TIME_BYTES_MAX,
     WORD_BYTES_MAX,
-    Values,
+    Fits,
     are_ids,
     are_names,
     are_plain,
     are_traces,
+    parse_canonical,
     parse_times,
+    split_words,
     strangers,
-    texts,
 )
 from schemas.fates import Refusal
-from schemas.few import are_few
+from schemas.header_runs import Group
 from schemas.hops import HOPS_BYTES_MAX, parse_hops
 from schemas.policy import RANK_OF_A_PERSON
-from schemas.ticket import Header, Label
-from schemas.tickets import NO_LABEL, NO_TIME, Numbers, Tickets, columns_at
-
-LAYOUTS_MAX: Final = 16
-"""Header layouts of one block that are read by column; what is left is read one by one."""
-
-RUN: Final = 256
-"""Messages whose headers are taken apart at once: as many as the nearest cache holds."""
+from schemas.ticket import LABEL_NAMES, Label
+from schemas.tickets import NO_LABEL, NO_TIME, Numbers, Tickets
 
 LabelOf = Callable[[tuple[bytes | None, ...]], Label | Refusal]
 
-
-class Group(msgspec.Struct, gc=False):
-    """Messages with the same header names in the same order.
-
-    Shapes: `places` in the block; one column of values for each header.
-    """
-
-    names: tuple[str, ...]
-    places: list[int]
-    values: list[list[bytes | None]]
-
-
-class Grouping:
-    """Takes the headers of a block apart, run by run; `alone` are the places of the others."""
-
-    def __init__(self) -> None:
-        self.groups: dict[tuple[str, ...], Group] = {}
-        self.alone: list[int] = []
-        self._usual: dict[int, tuple[str, ...]] = {}
-
-    def take(self, headers: Sequence[Sequence[Header] | None]) -> None:
-        """Take all headers of a block."""
-        for first in range(0, len(headers), RUN):
-            self.take_run(first, headers[first : first + RUN])
-
-    def take_run(self, first: int, run: Sequence[Sequence[Header] | None]) -> None:
-        """Take the headers of some messages, the first of which stands at this place."""
-        if are_few(run):
-            self.alone += range(first, first + len(run))
-            return
-        rows: list[Any] = [*run]
-        try:
-            lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        except TypeError:  # a message without a list of headers
-            rows = [pairs or () for pairs in rows]
-            lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        for length in np.unique(lengths).tolist():
-            found = np.flatnonzero(lengths == length)
-            places = (found + first).tolist()
-            if not length:
-                self.alone += places
-            else:
-                self._take_run(places, columns_at(found.tolist(), len(rows))(rows))
-
-    def _take_run(self, places: list[int], rows: list[Any]) -> None:
-        """Take messages with equally many headers, which mostly have the same names."""
-        length = len(rows[0])
-        flat = list(chain.from_iterable(chain.from_iterable(rows)))
-        usual = self._usual.get(length)
-        if usual is None:
-            usual = self._usual[length] = tuple(flat[: 2 * length : 2])
-        if flat[::2] == list(usual) * len(rows):
-            self._add(usual, places, flat)
-            return
-        by_names: dict[tuple[str, ...], list[int]] = {}
-        for at, row in enumerate(rows):
-            by_names.setdefault(tuple([name for name, _ in row]), []).append(at)
-        for names, same in by_names.items():
-            flat = list(chain.from_iterable(chain.from_iterable(rows[at] for at in same)))
-            self._add(names, [places[at] for at in same], flat)
-        self._usual[length] = max(by_names, key=lambda names: len(by_names[names]))
-
-    def _add(self, names: tuple[str, ...], places: list[int], flat: list[Any]) -> None:
-        found = self.groups.get(names)
-        if found is None:
-            if len(self.groups) >= LAYOUTS_MAX:
-                self.alone += places
-                return
-            found = self.groups[names] = Group(names, [], [[] for _ in names])
-        found.places += places
-        for at, values in enumerate(found.values):
-            values.extend(flat[2 * at + 1 :: 2 * len(names)])
-
-
-class TakenHeaders(list[Any]):
-    """The headers of a block, taken apart as they were read: each run while it was warm.
-
-    Shapes: as a list, the headers of each message. It is a plain list in another process.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.grouping: Final = Grouping()
-
-    def add_run(self, run: Sequence[Sequence[Header] | None]) -> None:
-        """Add the headers of the next messages."""
-        self.grouping.take_run(len(self), run)
-        self.extend(run)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """What was taken apart does not travel."""
-        return list, (list(self),)
-
-
-def grouping_of(headers: Sequence[Sequence[Header] | None]) -> Grouping:
-    """The headers of a block taken apart, now or as they were read."""
-    if isinstance(headers, TakenHeaders):
-        return headers.grouping
-    grouping = Grouping()
-    grouping.take(headers)
-    return grouping
+_SHARED: Final = frozenset(LABEL_NAMES)
 
 
 class Reading:
@@ -152,47 +44,46 @@ class Reading:
     """
 
     def __init__(self, found: Group, places: Mapping[str, int]) -> None:
-        self._columns = {name: found.values[place] for name, place in places.items()}
-        self._size = len(found.places)
+        self._found, self._places, self._size = found, places, len(found)
+        self._own = {name: place for name, place in places.items() if name not in _SHARED}
         self.suspects: set[int] = set()
         self.bytes_max = 0
-        for values in self._columns.values():
-            if not all(values):  # quicker than a search for null
-                self.suspects.update(at for at, value in enumerate(values) if value is None)
+        for place in self._own.values():
+            self.suspects.update(found.nulls(place))
 
-    def _longest(self, name: str) -> int:
-        return max(map(len, filter(None, self._columns.get(name, ()))), default=0)
-
-    def words(
-        self, name: str, fits: Callable[[Values], bool], bytes_max: int = WORD_BYTES_MAX
-    ) -> list[str]:
+    def words(self, name: str, fits: Fits, bytes_max: int = WORD_BYTES_MAX) -> list[str]:
         """A column of texts; empty where there is none, or a suspect one."""
-        values = self._columns.get(name)
-        if values is None:
+        place = self._own.get(name)
+        if place is None:
             return [""] * self._size
         self.bytes_max += bytes_max
-        strange = strangers(values, fits)
-        if strange:
+        joined = self._found.joined(place)
+        if joined is None or not fits(joined, self._size):
+            values = self._found.column(place)
+            strange = strangers(values, fits)
             self.suspects.update(strange)
-            values = list(values)
-            for place in strange:
-                values[place] = b""
-        return texts(values)
+            for at in strange:
+                values[at] = b""
+            joined = b"\n".join(value or b"" for value in values)
+        return split_words(joined)
 
     def times(self, name: str) -> Numbers:
         """A column of times; `NO_TIME` where there is none, or a suspect one."""
-        values = self._columns.get(name)
-        if values is None:
+        place = self._own.get(name)
+        if place is None:
             return np.full(self._size, NO_TIME, np.int64)
         self.bytes_max += TIME_BYTES_MAX
-        found = parse_times(values)
+        joined = self._found.joined(place)
+        found = parse_canonical(joined, self._size)
+        if found is None:
+            found = parse_times(self._found.column(place))
         self.suspects.update(np.flatnonzero(found == NO_TIME).tolist())
         return found
 
     def hops(self) -> list[str]:
         """The histories; those that are not in the grammar are suspect."""
         found = self.words("ce_datahops", are_plain, HOPS_BYTES_MAX)
-        if "ce_datahops" in self._columns:
+        if "ce_datahops" in self._own:
             wrong = {text for text in set(found) if not _are_hops(text)}
             if wrong:
                 self.suspects.update(at for at, text in enumerate(found) if text in wrong)
@@ -201,46 +92,47 @@ class Reading:
     def traces(self) -> tuple[list[bytes | None], list[bytes | None]]:
         """Parents and states of traces. W3C: one that cannot be read is not passed on."""
         parents, states = self.plain("traceparent"), self.plain("tracestate")
-        if "traceparent" not in self._columns:
+        place = self._own.get("traceparent")
+        if place is None:
             return parents, [None] * self._size
-        for place in strangers(parents, are_traces):
-            parents[place] = states[place] = None
+        joined = self._found.joined(place)
+        if joined is None or not are_traces(joined, self._size):
+            for at in strangers(parents, are_traces):
+                parents[at] = states[at] = None
         return parents, states
 
     def plain(self, name: str) -> list[bytes | None]:
         """A column of bytes as it is."""
-        values = self._columns.get(name)
-        if values is None:
+        place = self._own.get(name)
+        if place is None:
             return [None] * self._size
-        self.bytes_max += self._longest(name)
-        return list(values)
+        values = self._found.column(place)
+        self.bytes_max += max(map(len, filter(None, values)), default=0)
+        return values
 
     def labels(self, names: Sequence[str], label_of: LabelOf) -> tuple[list[Label], Numbers]:
         """The labels, each once, and the number of each message's; refused ones are suspect."""
-        given = [self._columns.get(name) for name in names]
-        codes: dict[tuple[bytes | None, ...], int] = defaultdict(count().__next__)
-        parts = zip(*(values for values in given if values is not None), strict=True)
-        found = np.fromiter(map(codes.__getitem__, parts), np.int64, self._size)
         labels: list[Label] = []
         numbers: list[int] = []
         longest = 0
-        for part in codes:
+        order = [self._places.get(name) for name in names]
+        for part in self._found.parts:
             numbers.append(NO_LABEL)
-            if None in part:  # suspect already
+            if None in part:
                 continue
-            rest = iter(part)
-            label = label_of(tuple(None if values is None else next(rest) for values in given))
+            given = dict(zip(self._found.shared, part, strict=True))
+            label = label_of(tuple(None if place is None else given[place] for place in order))
             longest = max(longest, sum(len(value or b"") for value in part))
             if not isinstance(label, Refusal) and not self._lacks_subject(label):
                 numbers[-1] = len(labels)
                 labels.append(label)
         self.bytes_max += longest
-        found = np.array(numbers, np.int64)[found]
+        found = np.array(numbers, np.int64)[np.concatenate(self._found.numbers)]
         self.suspects.update(np.flatnonzero(found == NO_LABEL).tolist())
         return labels, found
 
     def _lacks_subject(self, label: Label) -> bool:
-        return label.decision.rank >= RANK_OF_A_PERSON and "ce_subject" not in self._columns
+        return label.decision.rank >= RANK_OF_A_PERSON and "ce_subject" not in self._own
 
     def tickets(self, names: Sequence[str], label_of: LabelOf) -> Tickets:
         """The tickets; those at suspect places mean nothing."""

@@ -9,8 +9,11 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from schemas.fates import Refusal
 from schemas.few import are_few
+from schemas.header_runs import Group, grouping_of
 from schemas.hops import parse_hops
 from schemas.policy import RANK_OF_A_PERSON, Policy
 from schemas.ticket import (
@@ -27,9 +30,9 @@ from schemas.ticket import (
     parse_time,
     sign,
 )
-from schemas.ticket_blocks import Group, Reading, grouping_of
+from schemas.ticket_blocks import Reading
 from schemas.ticket_memory import MemoryReader
-from schemas.tickets import Tickets, join, no_tickets
+from schemas.tickets import Numbers, Tickets, join, no_tickets
 
 UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 """The name that stands for headers which a client could not read as UTF-8."""
@@ -119,22 +122,24 @@ class TicketReader:
         grouping = grouping_of(headers)
         alone = [*grouping.alone]
         parts: list[Tickets] = []
-        places: list[Sequence[int]] = []
+        places: list[Numbers] = []
+        left = np.ones(len(headers), np.bool_)
         for found in grouping.groups.values():
             layout = self._layout_of(found.names)
-            if are_few(found.places) or isinstance(layout, Refusal) or self._key is not None:
-                alone += found.places
+            mine = np.concatenate(found.places)
+            if are_few(mine) or isinstance(layout, Refusal) or self._key is not None:
+                alone += mine.tolist()
                 continue
             part, suspects = self._read_group(found, layout)
             parts.append(part)
-            places.append(found.places)
-            alone += [found.places[at] for at in suspects]
+            places.append(mine)
+            left[mine] = False
+            alone += mine[[*suspects]].tolist() if suspects else []
         if not parts:
             return no_tickets(len(headers)), alone
-        left = sorted(set(range(len(headers))).difference(*places))
-        if left:
-            parts.append(no_tickets(len(left)))
-            places.append(left)
+        if left.any():
+            places.append(np.flatnonzero(left))
+            parts.append(no_tickets(len(places[-1])))
         return parts[0] if len(parts) == 1 else join(parts, places), alone
 
     def _read_group(self, found: Group, layout: _Layout) -> tuple[Tickets, set[int]]:
@@ -142,15 +147,14 @@ class TicketReader:
         tickets = reading.tickets(LABEL_NAMES, self._label_of)
         others = 0
         if layout.rest:
-            columns = [
-                zip(repeat(found.names[place]), found.values[place]) for place in layout.rest
-            ]
-            tickets.rests = list(zip(*columns, strict=True))
-            others = sum(max(len(v or b"") for v in found.values[place]) for place in layout.rest)
+            columns = [found.column(place) for place in layout.rest]
+            names = [found.names[place] for place in layout.rest]
+            tickets.rests = list(zip(*map(zip, map(repeat, names), columns), strict=True))
+            others = sum(max(len(value or b"") for value in column) for column in columns)
         ticket_bytes = layout.name_bytes + reading.bytes_max
         headers_bytes = ticket_bytes + layout.all_name_bytes + others
         if ticket_bytes > TICKET_BYTES_MAX or headers_bytes > HEADERS_BYTES_MAX:
-            rows = enumerate(zip(*found.values, strict=True))
+            rows = enumerate(found.rows())
             reading.suspects.update(at for at, row in rows if _too_large(layout, row))
         return tickets, reading.suspects
 

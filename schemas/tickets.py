@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, compress
+from operator import itemgetter, not_
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -79,7 +79,10 @@ class Tickets(msgspec.Struct, gc=False):
         """What each message's key has to be: its subject, else its id."""
         if "" not in self.subjects:
             return self.subjects
-        return [subject or own for subject, own in zip(self.subjects, self.ids, strict=True)]
+        found = list(self.subjects)
+        for place in [*compress(range(len(found)), map(not_, found))]:
+            found[place] = self.ids[place]
+        return found
 
     def at(self, places: Sequence[int]) -> Tickets:
         """The tickets at these places only. Shapes: places rise, each once."""
@@ -164,7 +167,7 @@ def no_tickets(size: int) -> Tickets:
     )
 
 
-def join(parts: Sequence[Tickets], places: Sequence[Sequence[int]]) -> Tickets:
+def join(parts: Sequence[Tickets], places: Sequence[Numbers]) -> Tickets:
     """One block's tickets from those of its parts.
 
     Shapes: `places` says for each part where in the block its tickets stand; every place once.
@@ -177,12 +180,14 @@ def join(parts: Sequence[Tickets], places: Sequence[Sequence[int]]) -> Tickets:
         labels = list(here)
         # The last one answers for NO_LABEL, which is -1.
         numbers.append(np.array([*found, NO_LABEL], np.int64)[part.numbers])
-    back = np.argsort(np.concatenate([np.asarray(found, np.int64) for found in places]))
+    joined = np.concatenate(places)
+    back = np.empty_like(joined)
+    back[joined] = np.arange(len(joined))
     take = columns_at(back.tolist(), -1)
 
     def arrays(name: str) -> Numbers:
-        joined: Numbers = np.concatenate([getattr(part, name) for part in parts])
-        return joined[back]
+        whole: Numbers = np.concatenate([getattr(part, name) for part in parts])
+        return whole[back]
 
     def lists(name: str) -> list[Any]:
         whole = list(chain.from_iterable(getattr(part, name) for part in parts))

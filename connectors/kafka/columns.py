@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
 from schemas.blocks import RawBlock
+from schemas.header_runs import RUN, TakenHeaders
 from schemas.ticket import Header
-from schemas.ticket_blocks import RUN, TakenHeaders
 from schemas.ticket_reader import UNREADABLE
 
 
@@ -21,7 +21,10 @@ def to_blocks(
     quiet: tuple[tuple[str, int], ...],
     unread: bool,
 ) -> list[RawBlock]:
-    """One block for each topic, in the given order of topics; order within a partition is kept."""
+    """One block for each topic, in the given order of topics; order within a partition is kept.
+
+    The messages are taken out of the list.
+    """
     # All messages of a lane are of one class: the client's own, or copies of them.
     topics = list(map(type(messages[0]).topic, messages))
     groups: dict[str, list[Any]] = {}
@@ -30,6 +33,7 @@ def to_blocks(
     else:
         for topic, message in zip(topics, messages, strict=True):
             groups.setdefault(topic or "", []).append(message)
+        messages.clear()
     return [
         to_block(
             groups[topic],
@@ -53,18 +57,37 @@ def to_block(
     quiet: tuple[tuple[str, int], ...],
     unread: bool,
 ) -> RawBlock:
-    """One block of messages of one topic, in their order; there is at least one."""
+    """One block of messages of one topic, in their order; there is at least one.
+
+    They are taken out of the list, run by run: what is made of a message while it is warm frees
+    it while it is warm, and the next run's headers are made in the same memory.
+    """
     kind = type(messages[0])
+    partitions: list[int] = []
+    offsets: list[int] = []
+    timestamps: list[int] = []
+    keys: list[bytes | None] = []
+    values: list[bytes | None] = []
+    headers = TakenHeaders()
+    while messages:
+        run = messages[:RUN]
+        del messages[:RUN]
+        partitions += map(kind.partition, run)
+        offsets += map(kind.offset, run)
+        timestamps += map(itemgetter(1), map(kind.timestamp, run))
+        keys += map(kind.key, run)
+        values += map(kind.value, run)
+        headers.add_run(read_headers(run))
     return RawBlock(
         lane=lane,
         topic=topic,
         received_ms=received_ms,
-        partitions=list(map(kind.partition, messages)),
-        offsets=list(map(kind.offset, messages)),
-        timestamps=list(map(itemgetter(1), map(kind.timestamp, messages))),
-        keys=list(map(kind.key, messages)),
-        headers=read_headers(messages),
-        values=list(map(kind.value, messages)),
+        partitions=partitions,
+        offsets=offsets,
+        timestamps=timestamps,
+        keys=keys,
+        headers=headers,
+        values=values,
         quiet=quiet,
         unread=unread,
     )
@@ -77,20 +100,13 @@ def read_headers(messages: list[Any]) -> list[list[Header] | None]:
     the call through `map` brings to light: a plain call would hand out the hole, and touching it
     ends the process. So each message is asked once, here, and never again.
     """
-    found = TakenHeaders()
-    of = type(messages[0]).headers
-    for first in range(0, len(messages), RUN):
-        found.add_run(_read_run(map(of, messages[first : first + RUN])))
-    return found
-
-
-def _read_run(asked: Iterator[Any]) -> list[list[Header] | None]:
-    run: list[list[Header] | None] = []
+    asked = map(type(messages[0]).headers, messages)
+    found: list[list[Header] | None] = []
     while True:
         try:
             # Consumed headers are always a list, with bytes or null for each name.
-            run.extend(asked)
+            found.extend(asked)
         except (UnicodeDecodeError, SystemError):
-            run.append([(UNREADABLE, None)])
+            found.append([(UNREADABLE, None)])
         else:
-            return run
+            return found

@@ -43,7 +43,7 @@ class Fetched(Protocol):
         quiet: tuple[Place, ...],
         unread: bool,
     ) -> list[RawBlock]:
-        """One block for each topic, in the given order of topics."""
+        """One block for each topic, in the given order of topics; called once, and last."""
 
 
 class Intake(Protocol):
@@ -66,10 +66,11 @@ class Messages:
 
     def __init__(self, messages: list[Any], failures: list[Failure]) -> None:
         self._messages = messages
+        self._size = len(messages)
         self.failures = failures
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return self._size
 
     def messages(self) -> list[Any]:
         """Them one by one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import compress
 from operator import attrgetter, call, ne
@@ -29,6 +29,16 @@ LATEST_MS: Final = 4_102_444_800_000
 
 _journey_of: Final = attrgetter("journey_id")
 _subject_of: Final = attrgetter("subject")
+
+
+class _Nothing:
+    """Stands for a body that is refused while bodies are compared."""
+
+    journey_id = None
+    subject = None
+
+
+_NOTHING: Final = _Nothing()
 
 _TOO_DEEP: Final = Refusal("T303", "", f"expected at most {NESTING_MAX} levels of nesting")
 
@@ -120,18 +130,16 @@ class BlockChecker:
     def _odd_contents(self, block: CheckedBlock) -> set[int]:
         """The places of messages whose key or value is not plainly right, but for its JSON."""
         raw, tickets = block.raw, block.tickets
-        places = range(len(raw.values))
-        keys = encode_all(tickets.keys())
-        found = set(compress(places, map(ne, keys, raw.keys)))
+        found = {*_unlike(encode_all(tickets.keys()), list(raw.keys), [*block.refusals])}
         values: Any = raw.values
         if not all(values):
-            found.update(place for place, value in enumerate(values) if value is None)
+            found.update(at for at, value in enumerate(values) if value is None)
             values = [value or b"" for value in values]
         longest = min(self._body_bytes_max, SHALLOW_BYTES_MAX)
         if max(map(len, values), default=0) > longest:
-            found.update(place for place, value in enumerate(values) if len(value) > longest)
+            found.update(at for at, value in enumerate(values) if len(value) > longest)
         if not all(map(bytes.isascii, values)):
-            found.update(place for place, value in enumerate(values) if not value.isascii())
+            found.update(at for at, value in enumerate(values) if not value.isascii())
         return found
 
     def _verdict(self, topic: str, label: Label) -> EventType | Refusal:
@@ -209,21 +217,16 @@ def _is_utf8(value: bytes) -> bool:
 
 def _decode_all(block: CheckedBlock, kinds: Sequence[EventType | Refusal]) -> list[Any]:
     """Decode what is not refused, and compare the bodies with their tickets."""
-    every, numbers = block.raw.values, block.tickets.numbers.tolist()
-    places: Sequence[int] = range(len(every))
-    values: Any = every
-    if block.refusals:
-        places = [place for place in places if place not in block.refusals]
-        numbers = [numbers[place] for place in places]
-        values = [every[place] for place in places]
-    bodies = _decode(block, kinds, places, numbers, values)
-    if len(places) < len(every):
-        found: list[Any] = [None] * len(every)
-        for place, body in zip(places, bodies, strict=True):
-            found[place] = body
-        bodies = found
+    numbers, refused = block.tickets.numbers, [*block.refusals]
+    if refused:
+        numbers = numbers.copy()
+        numbers[refused] = NO_LABEL
+    places = range(len(numbers))
+    bodies = _decode(block, kinds, places, numbers.tolist(), block.raw.values)
     zoned = [isinstance(kind, EventType) and _has_zone(kind) for kind in kinds]
     _compare_all(block, bodies, zoned)
+    for place in block.refusals:
+        bodies[place] = None
     return bodies
 
 
@@ -238,11 +241,15 @@ def _decode_some(
     numbers = [int(block.tickets.numbers[place]) for place in places]
     values = [block.raw.values[place] for place in places]
     for place, body in zip(places, _decode(block, kinds, places, numbers, values), strict=True):
-        wrong = None if body is None else _differs(block, place, body)
+        wrong = None if body is _NOTHING else _differs(block, place, body)
         if wrong is not None:
             block.refusals[place] = wrong
         decoded[place] = body
     decoded.update(dict.fromkeys(block.refusals))
+
+
+def _nothing_of(_value: Any) -> _Nothing:
+    return _NOTHING
 
 
 def _decode(
@@ -252,8 +259,11 @@ def _decode(
     numbers: Sequence[int],
     values: Sequence[Any],
 ) -> list[Any]:
-    """Decode in one C loop that goes on after each bad body, which is refused and None."""
-    decoders: list[Any] = [getattr(kind, "decode", None) for kind in kinds]
+    """Decode in one C loop that goes on after each bad body, which is refused and `_NOTHING`.
+
+    Shapes: `_NOTHING` also for `NO_LABEL`, -1: the last of the decoders answers for it.
+    """
+    decoders: list[Any] = [*(getattr(kind, "decode", None) for kind in kinds), _nothing_of]
     bodies: list[Any] = []
     results = map(call, map(decoders.__getitem__, numbers), values)
     while True:
@@ -264,7 +274,7 @@ def _decode(
             kind = kinds[numbers[at]]
             assert isinstance(kind, EventType)
             block.refusals[places[at]] = _why(kind, values[at])
-            bodies.append(None)
+            bodies.append(_NOTHING)
         else:
             return bodies
 
@@ -274,26 +284,27 @@ def _has_zone(kind: EventType) -> bool:
     return "zone" in kind.struct.__struct_fields__
 
 
-def _compare_all(block: CheckedBlock, every: list[Any], zoned: Sequence[bool]) -> None:
+def _compare_all(block: CheckedBlock, bodies: list[Any], zoned: Sequence[bool]) -> None:
     """Compare the bodies with their tickets; only those that may differ one by one."""
-    tickets, bodies = block.tickets, every
-    journeys, subjects = tickets.correlations, tickets.subjects
-    places: Sequence[int] = range(len(bodies))
-    if block.refusals:
-        places = [place for place, body in enumerate(bodies) if body is not None]
-        take: Any = [bodies, journeys, subjects]
-        bodies, journeys, subjects = ([part[place] for place in places] for part in take)
-    suspects = set(compress(places, map(ne, map(_journey_of, bodies), journeys)))
-    stated = list(map(_subject_of, bodies))
-    if stated.count(None) < len(stated):
-        suspects.update(compress(places, map(ne, stated, subjects)))
+    tickets, refused = block.tickets, [*block.refusals]
+    suspects: set[int] = set()
+    for of, told in ((_journey_of, tickets.correlations), (_subject_of, tickets.subjects)):
+        stated = list(map(of, bodies))
+        if stated.count(None) < len(stated):
+            suspects.update(_unlike(stated, told, refused))
     if any(zoned):
         suspects.update(np.flatnonzero(np.array([*zoned, False])[tickets.numbers]).tolist())
-    for place in sorted(suspects):
-        wrong = None if every[place] is None else _differs(block, place, every[place])
+    for place in sorted(suspects.difference(refused)):
+        wrong = _differs(block, place, bodies[place])
         if wrong is not None:
             block.refusals[place] = wrong
-            every[place] = None
+
+
+def _unlike(found: list[Any], wanted: Sequence[Any], but: Sequence[int]) -> Iterable[int]:
+    """The places where two columns differ, but for these; most often there is none."""
+    for place in but:
+        found[place] = wanted[place]
+    return () if found == wanted else compress(range(len(found)), map(ne, found, wanted))
 
 
 def _why(kind: EventType, value: bytes) -> Refusal:

@@ -7,15 +7,23 @@ have passed it, and its counts are absolute: writing them again changes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from flows.steps.write_facts import Accepted, Refused
 from schemas.blocks import Rows
 from schemas.codes import CODES, Door
+from schemas.few import are_few
+from schemas.tickets import Numbers
 
 RUN: Final = 10_000
 """Offsets in one cell."""
+
+_CELLS_MAX: Final = 1 << 16
+"""So many kinds of rows are counted in an array; more are seldom, and then most have no row."""
 
 
 class Fate(NamedTuple):
@@ -34,6 +42,36 @@ _DOORS: Final = {code: Fate(code, "").door.value for code in ("", *CODES)}
 
 Tally = Counter[tuple[int, int, str, str]]
 """Messages of one topic by (partition, run of offsets, code, source)."""
+
+
+def tally_of(events: Accepted, refused: Sequence[Refused]) -> Tally:
+    """Count the messages of a block by partition, run of offsets, code and source."""
+    tally: Tally = Counter()
+    labels = events.tickets.labels
+    parts, runs = events.partitions, events.offsets // RUN
+    for (part, run, number), count in _count_alike(parts, runs, events.tickets.numbers):
+        tally[part, run, "", labels[number].source] += count
+    for message in refused:
+        origin = message.origin
+        tally[origin.partition, origin.offset // RUN, message.refusal.code, message.source] += 1
+    return tally
+
+
+def _count_alike(*columns: Numbers) -> Iterable[tuple[tuple[int, ...], int]]:
+    """The rows that occur, and how often each does. Shapes: columns of equal length."""
+    if not are_few(columns[0]):
+        lowest = [int(column.min()) for column in columns]
+        sizes = [int(column.max()) - low + 1 for column, low in zip(columns, lowest, strict=True)]
+        if prod(sizes) <= _CELLS_MAX:
+            moved = [column - low for column, low in zip(columns, lowest, strict=True)]
+            counts = np.bincount(np.ravel_multi_index(moved, sizes))
+            found = np.flatnonzero(counts)
+            rows = zip(*np.unravel_index(found, sizes), strict=True)
+            named = [
+                tuple(int(at) + low for at, low in zip(row, lowest, strict=True)) for row in rows
+            ]
+            return zip(named, counts[found].tolist(), strict=True)
+    return Counter(zip(*(column.tolist() for column in columns), strict=True)).items()
 
 
 class Ledger:
@@ -80,18 +118,3 @@ class Ledger:
             (topic, part): (run, Counter({Fate(code, source): n for code, source, n in cell}))
             for topic, part, run, cell in dumped
         }
-
-
-def tally_of(events: Accepted, refused: Sequence[Refused]) -> Tally:
-    """Count the messages of a block by partition, run of offsets, code and source."""
-    tally: Tally = Counter()
-    runs = (events.offsets // RUN).tolist()
-    counts = Counter(
-        zip(events.partitions.tolist(), runs, events.tickets.numbers.tolist(), strict=True)
-    )
-    for (part, run, number), count in counts.items():
-        tally[part, run, "", events.tickets.labels[number].source] += count
-    for message in refused:
-        origin = message.origin
-        tally[origin.partition, origin.offset // RUN, message.refusal.code, message.source] += 1
-    return tally

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 import msgspec
@@ -184,15 +185,19 @@ class LaneGate:
         """
         tickets = events.tickets
         of_persons = [label.decision.rank >= RANK_OF_A_PERSON for label in tickets.labels]
-        personal = list(map(of_persons.__getitem__, tickets.numbers.tolist()))
+        personal = np.array(of_persons, np.bool_)[tickets.numbers]
         if profiles is None:
             profiles = self.profiles.get_all(tickets.subjects)
+        if not any(profiles):
+            events.unknown = personal
+            return
         found = [
-            profile if shown else None for profile, shown in zip(profiles, personal, strict=True)
+            profile if shown else None
+            for profile, shown in zip(profiles, personal.tolist(), strict=True)
         ]
         events.zones = [profile.zone if profile else "" for profile in found]
         unknown = [profile is None for profile in found]
-        events.unknown = np.array(personal, np.bool_) & np.array(unknown, np.bool_)
+        events.unknown = personal & np.array(unknown, np.bool_)
 
     def _hold_profile(
         self, block: CheckedBlock, place: int, refusal: Refusal | None, *, again: bool
@@ -313,15 +318,11 @@ class LaneGate:
         first = back = every
         if not are_few(events):
             first, back = group([Coded(labels, numbers), *told])
-        words = [[column.words[code] for code in column.codes[first].tolist()] for column in told]
-        found = [
-            self.rollup.number_of(
-                Dimensions(labels[number].type, campaign, channel, labels[number].class_text, *rest)
-            )
-            for number, campaign, channel, *rest in zip(
-                numbers[first].tolist(), *words, strict=True
-            )
-        ]
+        shown = [(label.type, label.class_text) for label in labels]
+        types, classes = zip(*(shown[number] for number in numbers[first].tolist()), strict=True)
+        campaigns, channels, *rest = (Coded(one.words, one.codes[first]) for one in told)
+        parts = zip(types, campaigns, channels, classes, *rest, strict=True)
+        found = self.rollup.numbers_of(list(map(tuple.__new__, repeat(Dimensions), parts)))
         numbered: Numbers = np.array(found, np.int64)[back]
         return numbered
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
+from itertools import compress, repeat
+from operator import attrgetter, is_
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +30,15 @@ GENERATION_BITS: Final = 40
 """The version of a row is `generation << 40 | events folded in`."""
 
 Codes = npt.NDArray[np.int64]
+
+_COLUMNS: Final = {
+    "event_type": attrgetter("event_type"),
+    "campaign": attrgetter("campaign"),
+    "channel": attrgetter("channel"),
+    "arm": attrgetter("arm"),
+    "class": attrgetter("class_text"),
+    "currency": attrgetter("currency"),
+}
 
 
 class Rollup:
@@ -73,6 +84,13 @@ class Rollup:
             self._uses.append(0)
         self._numbers[dimensions] = number
         return number
+
+    def numbers_of(self, dimensions: Sequence[Dimensions]) -> list[int]:
+        """The numbers of many: those that are known are found without a loop."""
+        found = list(map(self._numbers.get, dimensions))
+        for at in _missing(found):
+            found[at] = self.number_of(dimensions[at])
+        return found  # type: ignore[return-value] # none is missing any more
 
     def _release(self, number: int) -> None:
         dimensions = self._dimensions[number]
@@ -120,14 +138,11 @@ class Rollup:
     def _rows_of(self, codes: list[int]) -> Codes:
         """The row of each of these cells; those that are not open yet are opened."""
         rows = list(map(self._rows.get, codes))
-        if None in rows:
-            return np.array([self._row_of(code) for code in codes], np.int64)
+        for at in _missing(rows):
+            rows[at] = self._open(codes[at])
         return np.array(rows, np.int64)
 
-    def _row_of(self, code: int) -> int:
-        row = self._rows.get(code)
-        if row is not None:
-            return row
+    def _open(self, code: int) -> int:
         if len(self._rows) >= self._cells_max:
             raise self._full()
         row = self._free.pop() if self._free else len(self._rows)
@@ -171,17 +186,10 @@ class Rollup:
     def rows(self, codes: Codes, *, lane: int, generation: int = 0) -> Rows:
         """The current absolute values of these cells, as rows of `rollup_1m_lanes`."""
         rows = np.array(list(map(self._rows.__getitem__, codes.tolist())), np.int64)
-        found = [self._dimensions[number] for number in (codes & _DIMENSION_MASK).tolist()]
-        dims = [dim for dim in found if dim is not None]
-        assert len(dims) == len(codes)
+        found = list(map(self._dimensions.__getitem__, (codes & _DIMENSION_MASK).tolist()))
         columns: dict[str, Any] = {
             "w": (codes >> _DIMENSION_BITS) * MINUTE_MS,
-            "event_type": [dim.event_type for dim in dims],
-            "campaign": [dim.campaign for dim in dims],
-            "channel": [dim.channel for dim in dims],
-            "arm": [dim.arm for dim in dims],
-            "class": [dim.class_text for dim in dims],
-            "currency": [dim.currency for dim in dims],
+            **{name: list(map(of, found)) for name, of in _COLUMNS.items()},
             "lane": same(lane, len(codes), np.uint16),
             "late": np.zeros(len(codes), np.uint64),
             "n": self._count[rows],
@@ -235,3 +243,10 @@ class Rollup:
         self._numbers = {dim: number for number, dim in pairs if dim is not None}
         self._spare = [number for number, dim in enumerate(self._dimensions) if dim is None]
         heapify(self._spare)
+
+
+def _missing(found: Sequence[int | None]) -> list[int]:
+    """The places of None."""
+    if None not in found:
+        return []
+    return list(compress(range(len(found)), map(is_, found, repeat(None))))

@@ -15,8 +15,8 @@ from schemas.blocks import CheckedBlock, RawBlock
 from tests.bench.effort import Effort, effort_of, raw_block
 from tests.messages import policy, settings
 
-CHECK_MAX: Final = Effort(calls=1.8, instructions=107)
-GATE_MAX: Final = Effort(calls=17.4, instructions=400)
+CHECK_MAX: Final = Effort(calls=1.7, instructions=20)
+GATE_MAX: Final = Effort(calls=14.3, instructions=280)
 # Instructions differ between releases of Python; calls nearly not.
 COUNTED_ON: Final = (3, 11)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flows.steps.deduplicate import Memory, Sight
 from flows.steps.enrich import hour_of_week, hours_of_week
-from schemas import few, ticket_blocks
+from schemas import few, header_runs
 from schemas.columns import are_ids, are_names, are_traces, format_times, parse_times, strangers
 from schemas.fates import Refusal
 from schemas.hops import base36, base36_all
@@ -69,7 +69,7 @@ def test_a_block_reads_as_its_messages_do_one_by_one(headers: list[list[Header] 
 
 
 def test_many_layouts_in_one_block_are_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ticket_blocks, "LAYOUTS_MAX", 2)
+    monkeypatch.setattr(header_runs, "LAYOUTS_MAX", 2)
     headers: list[list[Header] | None] = []
     for number in range(1, 9):
         names = ticket_headers(number)

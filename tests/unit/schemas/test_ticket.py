@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.fates import Refusal
+from schemas.header_runs import RUN, TakenHeaders
 from schemas.hops import Hop, append_hop, parse_hops
 from schemas.ticket import (
     REQUIRED,
@@ -19,7 +20,6 @@ from schemas.ticket import (
     parse_time,
     pass_gate,
 )
-from schemas.ticket_blocks import RUN, TakenHeaders
 from schemas.ticket_reader import UNREADABLE, TicketReader
 from tests.messages import NOW_MS, policy, ticket_headers
 
