@@ -120,6 +120,40 @@ def test_after_lost_epochs_a_kept_model_is_the_one_that_was_saved(
     assert DeliveryTimeModel.load(inline).state_hash() == again.state_hash()
 
 
+LEARNED = [learn(["usr_0", "usr_1", "usr_2"], 1, 60), look_around(["usr_0"] * 20, 2)]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        lambda model: model.fade(0.5),
+        look_at_clusters,
+        DeliveryTimeModel.take_delta,
+        DeliveryTimeModel.update_population,
+        learn(["usr_3"], 4, 300),
+        forget(["usr_1"]),
+    ],
+)
+def test_what_happens_to_people_without_a_word_of_them_is_saved_too(
+    tmp_path: Path, later: Act
+) -> None:
+    """Windows that a sweep closes, a past that fades, what clusters learned: an epoch later."""
+    model = new_model()
+    part = kept(model, tmp_path)
+    part.keep_as("timing-000-usual")
+    for act in LEARNED:
+        act(model)
+    part.dump()
+    before = model.state_hash()
+    later(model)
+    assert before != model.state_hash()
+
+    again = new_model()
+    kept(again, tmp_path).load(part.dump())
+
+    assert model.state_hash() == again.state_hash()
+
+
 def test_what_is_saved_grows_with_who_changed_and_not_with_how_many_there_are(
     tmp_path: Path,
 ) -> None:
