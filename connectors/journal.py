@@ -102,13 +102,14 @@ class Journal:
             place, size = place + len(parts[-1]), size - len(parts[-1])
         return b"".join(parts)
 
-    def save(self, changed: bytes, whole: Callable[[], bytes]) -> Mark:
+    def save(self, changed: bytes, whole: Callable[[], bytes], *, anew: bool = False) -> Mark:
         """Make a state durable, by its changes since the last time or as a whole.
 
-        Shapes: empty `changed` for none.
+        Shapes: empty `changed` for none; `anew` where the file holds what has to be gone.
         """
         self._drop_old()
-        fresh = self._file < 0 or self._size + len(changed) > 2 * self._whole_size + _FREE_BYTES
+        outgrown = self._size + len(changed) > 2 * self._whole_size + _FREE_BYTES
+        fresh = anew or outgrown or self._file < 0
         if fresh:
             self._begin()
             changed = whole()

@@ -199,6 +199,7 @@ class DeliveryTimeModel:
         The sums lose the person at the end of the next whole sweep; the curves keep the faint
         bend that the person gave them, which new steps wear off.
         """
+        self._people.erased = True
         return self._people.forget(user)
 
     def fade(self, keep: float) -> None:

@@ -35,7 +35,8 @@ class People:
 
     State: `BYTES_PER_PERSON` of counts a row, beside the id and its entry in the index. Past
     `people_max` the person who was touched longest ago goes. `changed` are rows that are other than
-    when that was last taken, and `acts` who came and whose row went since, where somebody asks.
+    when that was last taken, and `acts` who came and whose row went since, where somebody asks;
+    `erased` tells that one of them went by a wish.
     """
 
     COLUMNS: Final = (
@@ -55,6 +56,7 @@ class People:
         self.free: list[int] = []
         self.clock = 0
         self.acts: list[str | int] | None = None
+        self.erased = False
         self._allocate(0)
 
     def _allocate(self, rows: int) -> None:

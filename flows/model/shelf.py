@@ -51,9 +51,13 @@ class Shelf:
 
     def watch(self) -> None:
         """Note changes from now on."""
-        self._model.people.acts = []
+        self._model.people.acts, self._model.people.erased = [], False
         self._model.people.changed[:] = False
         self._stood = self._model.dump_standing()
+
+    def has_erased(self) -> bool:
+        """Whether a person was deleted by a wish, whom earlier changes name."""
+        return self._model.people.erased
 
     def take_changes(self) -> bytes:
         """What changed since the last time; empty for nothing."""
@@ -70,7 +74,7 @@ class Shelf:
             "rows": _told(people, rows),
             "standing": None if stands else standing,
         }
-        people.acts, self._stood = [], standing
+        people.acts, people.erased, self._stood = [], False, standing
         people.changed[rows] = False
         return msgspec.msgpack.encode(changes)
 

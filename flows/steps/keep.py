@@ -19,7 +19,7 @@ class Keeper(Protocol):
         """The whole, and then its changes, up to a mark."""
         ...
 
-    def save(self, changed: bytes, whole: Callable[[], bytes]) -> Mark:
+    def save(self, changed: bytes, whole: Callable[[], bytes], *, anew: bool = False) -> Mark:
         """Make changes durable, or the whole with them; empty for none."""
         ...
 
@@ -41,6 +41,10 @@ class Part(Protocol):
 
     def watch(self) -> None:
         """Note changes from now on."""
+        ...
+
+    def has_erased(self) -> bool:
+        """Whether what was told before holds what somebody had erased since the last time."""
         ...
 
     def take_changes(self) -> bytes:
@@ -84,9 +88,10 @@ class Kept:
         """The part as plain values: all of it, or how far its journal counts."""
         if self._journal is None:
             return self._part.dump()
+        anew = self._part.has_erased()
         changes = self._part.take_changes()
-        mark = self._journal.save(changes, lambda: msgspec.msgpack.encode(self._part.dump()))
-        return {"journal": mark}
+        whole = lambda: msgspec.msgpack.encode(self._part.dump())  # noqa: E731 - seldom called
+        return {"journal": self._journal.save(changes, whole, anew=anew)}
 
     def load(self, dumped: Any) -> None:
         """Take back what `dump` gave."""

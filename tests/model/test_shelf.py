@@ -172,6 +172,44 @@ def test_what_is_saved_grows_with_who_changed_and_not_with_how_many_there_are(
     assert marks[-1] == part.dump()["journal"]
 
 
+def test_who_is_forgotten_is_gone_from_disk_with_the_epoch_after(tmp_path: Path) -> None:
+    model = new_model()
+    part = kept(model, tmp_path)
+    part.keep_as("timing-000-usual")
+    for act in LEARNED:
+        act(model)
+    part.dump()
+    look_around(["usr_1"], 7)(model)
+    part.dump()
+    assert b"usr_1" in written(tmp_path)
+
+    model.forget("usr_1")
+    mark = part.dump()
+    look_around(["usr_2"], 7)(model)
+    part.dump()
+
+    assert b"usr_1" not in written(tmp_path)
+    assert b"usr_2" in written(tmp_path)
+    again = new_model()
+    kept(again, tmp_path).load(mark)
+    assert "usr_1" not in again
+    assert "usr_2" in again
+
+
+def test_who_has_to_go_for_others_does_not_have_all_written_anew(tmp_path: Path) -> None:
+    model = new_model()
+    part = kept(model, tmp_path)
+    part.keep_as("timing-000-usual")
+    number = part.dump()["journal"][1]
+    for turn in range(3):
+        look_around([f"usr_{turn}_{n}" for n in range(PEOPLE_MAX)], turn)(model)
+        assert number == part.dump()["journal"][1]
+
+
+def written(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
 def test_a_model_of_another_release_is_refused() -> None:
     whole = msgspec.msgpack.decode(Shelf(new_model()).dump())
 
