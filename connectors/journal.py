@@ -61,25 +61,48 @@ class Journal:
 
     def read(self, mark: Mark) -> Iterator[bytes]:
         """The whole and the changes up to a mark; from there `save` goes on."""
+        path = self._open(mark, os.O_RDWR)
+        self._size = mark[2]
+        try:
+            os.ftruncate(self._file, self._size)
+        except OSError as err:
+            raise disk_error("journal", path, err) from err
+        self._old = [other for other in self._old if other != path]
+        for chunk in self._chunks():
+            self._whole_size = self._whole_size or len(chunk)
+            yield chunk
+        os.lseek(self._file, 0, os.SEEK_END)
+
+    def check(self, mark: Mark) -> None:
+        """Read up to a mark, and change nothing; raises what `read` would."""
+        self._open(mark, os.O_RDONLY)
+        self._size = mark[2]
+        try:
+            for _ in self._chunks():
+                pass
+        finally:
+            self.close()
+
+    def _open(self, mark: Mark, flags: int) -> Path:
         _, self._number, size = mark
         path = self._path(self._number)
         try:
-            self._file = os.open(path, os.O_RDWR)
-            if os.fstat(self._file).st_size < size:
-                raise self._damaged("less than was saved")
-            os.ftruncate(self._file, size)
+            self._file = os.open(path, flags)
+            found = os.fstat(self._file).st_size
         except FileNotFoundError:
             raise self._damaged("no file") from None
         except OSError as err:
             raise disk_error("journal", path, err) from err
-        self._old = [other for other in self._old if other != path]
-        self._size, place = size, 0
-        while place < size:
-            chunk = self._chunk(place, size)
-            self._whole_size = self._whole_size or len(chunk)
+        if found < size:
+            raise self._damaged("less than was saved")
+        return path
+
+    def _chunks(self) -> Iterator[bytes]:
+        place = 0
+        while place < self._size:
+            chunk = self._chunk(place, self._size)
             place += _HEAD.size + len(chunk)
             yield chunk
-        os.lseek(self._file, 0, os.SEEK_END)
 
     def _chunk(self, place: int, end: int) -> bytes:
         if place + _HEAD.size > end:
@@ -116,14 +139,21 @@ class Journal:
             self._whole_size = len(changed)
         if changed:
             self._append(changed)
-        if fresh:
-            sync_path(self._folder)
         return (self._name, self._number, self._size)
+
+    def remove(self) -> None:
+        """Remove all files, which no state names any more."""
+        self.close()
+        self._old = self._files()
+        self._drop_old()
 
     def _drop_old(self) -> None:
         """Remove files that no state names any more: the epoch after their last one is durable."""
         for path in self._old:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as err:
+                raise disk_error("journal", path, err) from err
         self._old = []
 
     def _begin(self) -> None:
@@ -137,6 +167,8 @@ class Journal:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            sync_path(self._folder)
+            sync_path(self._folder.parent)
         except OSError as err:
             raise disk_error("journal", path, err) from err
 

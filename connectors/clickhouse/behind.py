@@ -207,6 +207,7 @@ class BehindWriter:
         return lanes[lane]
 
     def _hand_over(self, table: str) -> None:
+        self._saved.clear()  # it would not have these
         self._send(self._epoch, table, self._take(table))
 
     def _take(self, table: str) -> Parts:

@@ -62,13 +62,22 @@ def _bound(rows: Rows) -> pa.RecordBatch:
     """Rows of any release as a batch: what they did not have is empty or zero."""
     table = TABLES[rows.table]
     columns = {
-        field.name: rows.columns.get(field.name, [_nothing(field.type)] * rows.size)
+        field.name: _as_given(
+            rows.columns.get(field.name, [_nothing(field.type)] * rows.size), field.type
+        )
         for field in table.schema
     }
     try:
         return to_batch(Rows(rows.table, rows.size, columns), table)
     except (pa.ArrowException, TypeError, ValueError):
         raise _unreadable(f"other columns of table {rows.table}") from None
+
+
+def _as_given(column: list[Any], kind: pa.DataType) -> list[Any]:
+    """Named groups of values as tuples again: where they were saved, all sequences are alike."""
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        return [[tuple(one) for one in many] for many in column]
+    return column
 
 
 def _aligned(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:

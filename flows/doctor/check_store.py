@@ -15,6 +15,7 @@ from connectors.kafka.survey import Cluster, Place, Span
 from connectors.lane_sink import lane_key
 from connectors.recovery import Store, find_cells, is_in_use, load_plain, read_store
 from flows.cells import Cell, Home, Manifest
+from flows.doctor.check_journals import check_journal, marks_in
 from flows.doctor.check_kafka import KafkaFacts
 from flows.doctor.finding import Finding, fail, not_checked, of_error, ok, warn
 from flows.journey.follow import STATE_VERSION as JOURNEY_VERSION
@@ -78,7 +79,7 @@ def check_store(settings: Settings, shape: Shape, kafka: KafkaFacts | None) -> l
         return [*found, *not_checked(NAMES[3:], "the stores cannot be read")]
     return [
         *found,
-        check_states(stores, shape),
+        check_states(stores, shape, home.stores / "journals"),
         _check_offsets(stores, shape, kafka),
         check_size(stores),
     ]
@@ -148,8 +149,8 @@ def check_use(locks: Sequence[Path]) -> Finding:
     return ok("store_use", "nobody is using the stores")
 
 
-def check_states(stores: Stores, shape: Shape) -> Finding:
-    """Check whether this release reads every saved state."""
+def check_states(stores: Stores, shape: Shape, journals: Path | None = None) -> Finding:
+    """Check whether this release reads every saved state, and what those name in journals."""
     name = "store_states"
     readers: Mapping[str, tuple[tuple[int, ...], Callable[[bytes], int]]] = {
         _READ: (lane_state.READABLE, lambda state: int(read_lane(state)["version"])),
@@ -183,6 +184,9 @@ def check_states(stores: Stores, shape: Shape) -> Finding:
         if found not in wanted:
             known = " or ".join(map(str, wanted))
             faults.append(f"{step} {key}: version {found}, expected {known}")
+        elif journals is not None and step in (_GATE, TIMING_STEP):
+            told = (check_journal(journals, mark) for mark in marks_in(load_plain(state)))
+            faults += [f"{step} {key}: {fault}" for fault in told if fault]
     if faults:
         do = f"run the release that wrote them, or {_RESTORE}; without both, {_ANEW}"
         return fail(name, "; ".join(faults[:_SHOWN_MAX]), do)

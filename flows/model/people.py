@@ -109,8 +109,8 @@ class People:
         self.clock += len(users)
         return rows
 
-    def _add(self, user: str) -> int:
-        if len(self.row_of) >= self.people_max:
+    def _add(self, user: str, *, may_evict: bool = True) -> int:
+        if may_evict and len(self.row_of) >= self.people_max:
             self._evict()
         if not self.free:
             self._grow()
@@ -162,9 +162,12 @@ class People:
         return True
 
     def act(self, act: str | int) -> None:
-        """Do again what `acts` told: a person came, or the person in a row went."""
+        """Do again what `acts` told: a person came, or the person in a row went.
+
+        Who went for those who came is told as well, so a bound that is another now changes nothing.
+        """
         if isinstance(act, str):
-            self._add(act)
+            self._add(act, may_evict=False)
             return
         user = self.ids[~act]
         assert user is not None

@@ -23,6 +23,10 @@ class Keeper(Protocol):
         """Make changes durable, or the whole with them; empty for none."""
         ...
 
+    def remove(self) -> None:
+        """Remove all of it."""
+        ...
+
 
 OpenJournal = Callable[[str], Keeper]
 """Opens a journal by its name."""

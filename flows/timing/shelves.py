@@ -7,7 +7,7 @@ from typing import Any
 from flows.model.delivery_time import DeliveryTimeModel
 from flows.model.exchange import UnreadableStateError
 from flows.model.shelf import Shelf
-from flows.steps.keep import Kept, OpenJournal
+from flows.steps.keep import Keeper, Kept, OpenJournal
 from flows.timing.learners import Kind, Learner
 from flows.timing.upgrade import unreadable
 
@@ -24,6 +24,8 @@ class Shelves:
         self._kinds = kinds
         self._kept: dict[str, Kept] = {}
         self._open: OpenJournal | None = None
+        self._unnamed: list[Keeper] = []
+        self._saves = 0
         self.learners: dict[str, Learner] = {}
 
     def keep_in(self, journals: OpenJournal | None) -> None:
@@ -44,7 +46,15 @@ class Shelves:
             self._kept[name].keep_as(f"timing-{lane:03d}-{name}")
 
     def dump(self) -> dict[str, Any]:
-        """All models; of those in a journal, how far it counts."""
+        """All models; of those in a journal, how far it counts.
+
+        State: files of models that settings name no more go once a state without them is durable.
+        """
+        self._saves += 1
+        if self._saves > 1:
+            for journal in self._unnamed:
+                journal.remove()
+            self._unnamed = []
         return {
             name: self._kept[name].dump() if name in self._kept else learner.dump()
             for name, learner in self.learners.items()
@@ -54,6 +64,8 @@ class Shelves:
         """Take back what `dump` gave; a model that settings name now and did not then is new."""
         for name, part in dumped.items():
             if name not in self._kinds:
+                if self._open is not None and not isinstance(part, bytes):
+                    self._unnamed.append(self._open(part["journal"][0]))
                 continue
             try:
                 self._load(name, part, lane)
@@ -69,3 +81,5 @@ class Shelves:
             self._kept[name] = Kept(Shelf(model))
             self._kept[name].keep_in(self._open)
             self._kept[name].load(part)
+        else:
+            raise UnreadableStateError("people", "a journal", "a model of this kind's own")

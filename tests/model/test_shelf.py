@@ -206,6 +206,33 @@ def test_who_has_to_go_for_others_does_not_have_all_written_anew(tmp_path: Path)
         assert number == part.dump()["journal"][1]
 
 
+@pytest.mark.parametrize("people_max", [PEOPLE_MAX // 2, PEOPLE_MAX - 5, 5 * PEOPLE_MAX])
+def test_another_bound_of_people_changes_nothing_of_what_was_saved(
+    tmp_path: Path, people_max: int
+) -> None:
+    """Who went for others is told; a lower bound holds from the first newcomer on."""
+    model = new_model()
+    part = kept(model, tmp_path)
+    part.keep_as("timing-000-usual")
+    for turn in range(4):
+        part.dump()
+        look_around([f"usr_{turn}_{n}" for n in range(PEOPLE_MAX // 2)], turn)(model)
+        model.forget(f"usr_{turn}_3")
+    mark = part.dump()
+
+    again = DeliveryTimeModel(seed=3, source="lane-0", people_max=people_max)
+    kept(again, tmp_path).load(mark)
+    people, found = model.people, again.people
+    assert people.row_of == found.row_of
+    for name in people.arrays():
+        rows = np.flatnonzero(people.here)
+        assert np.array_equal(getattr(people, name)[rows], getattr(found, name)[rows]), name
+    assert len(found) == found.here.sum()
+    look_around([f"new_{n}" for n in range(people_max // 2)], 9)(again)
+    assert len(again.people) == again.people.here.sum()
+    assert len(again) <= max(people_max, len(model))
+
+
 def written(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 

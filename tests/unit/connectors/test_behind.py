@@ -18,8 +18,9 @@ from connectors.clickhouse.behind import (
     BehindSink,
     BehindWriter,
 )
+from connectors.clickhouse.gather import Part, to_batch
 from connectors.clickhouse.receipts import Receipts
-from connectors.clickhouse.saved_rows import read_rows
+from connectors.clickhouse.saved_rows import dump_rows, read_rows
 from connectors.clickhouse.tables import TABLES
 from connectors.clickhouse.writer import TableWriter
 from connectors.courier import ThreadCourier
@@ -513,6 +514,47 @@ def test_what_is_put_down_ahead_is_saved_and_sent_with_what_comes_after_it() -> 
     assert 2 == sum(batch.num_rows for batch in saved["rollup_floors"])
     world.courier.go()
     assert ["rollup_floors", "rollup_floors", "fates", "fates"] == world.table.tables
+
+
+def filled(kind: pa.DataType) -> Any:
+    """Some value of a kind, with something in each of its parts."""
+    if pa.types.is_list(kind):
+        return [filled(kind.value_type)] * 2
+    if pa.types.is_struct(kind):
+        return tuple(filled(kind.field(place).type) for place in range(kind.num_fields))
+    if pa.types.is_fixed_size_binary(kind):
+        return b"f" * kind.byte_width
+    if pa.types.is_string(kind):
+        return "word"
+    return True if pa.types.is_boolean(kind) else 7
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_rows_with_something_in_every_column_are_saved_and_read_again(table: str) -> None:
+    schema = TABLES[table].schema
+    columns = {field.name: [filled(field.type)] * 3 for field in schema}
+    rows = Rows(table, 3, columns)
+    wanted = to_batch(rows, TABLES[table])
+
+    [found] = read_rows(dump_rows({table: [Part(TABLES[table], [], rows)]}))[table]
+
+    assert wanted.equals(found)
+
+
+def test_rows_that_come_after_what_was_put_down_and_go_at_once_are_saved_too() -> None:
+    world = World()
+    lane = world.lane()
+    lane.write_batch([[floors(7)]])
+    lane._writer.put_down()
+    lane.write_batch([[fates(*range(start, start + 500))] for start in range(0, 6_000, 500)])
+    state = lane.snapshot()
+
+    assert state is not None
+    saved = read_rows(state)
+    left = {run for batch in saved["fates"] for run in batch["run"].to_pylist()}
+    assert left
+    assert {*range(6_000)} == left | {*world.table.runs}
+    assert 1 == sum(batch.num_rows for batch in saved["rollup_floors"])
 
 
 class _Told:

@@ -117,6 +117,30 @@ def test_damage_is_told_before_anything_is_read_past_it(
         read(tmp_path, mark)
 
 
+def test_a_check_reads_all_and_changes_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "gate-001")
+    journal.save(b"", whole)
+    mark = journal.save(b"first", whole)
+    journal.save(b"second", whole)
+    path = tmp_path / "gate-001.00000001.journal"
+    before = path.read_bytes()
+
+    Journal(tmp_path, "gate-001").check(mark)
+    assert before == path.read_bytes()
+    path.write_bytes(before.replace(b"first", b"fir?t"))
+    with pytest.raises(PermanentError, match="not what was written"):
+        Journal(tmp_path, "gate-001").check(mark)
+
+
+def test_a_journal_can_be_removed_as_a_whole(tmp_path: Path) -> None:
+    Journal(tmp_path, "gate-001").save(b"", whole)
+    Journal(tmp_path, "gate-002").save(b"", whole)
+
+    Journal(tmp_path, "gate-001").remove()
+
+    assert ["gate-002.00000001.journal"] == files(tmp_path)
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "journals").write_bytes(b"a file")
 

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from bytewax.recovery import init_db_dir
 
+from connectors.journal import Journal
 from connectors.kafka.survey import Cluster, Place, Span, TopicFacts
 from connectors.recovery import StateKey, Store
 from flows.catalog import FLOWS
@@ -23,6 +24,7 @@ from flows.doctor.check_store import NAMES, NULL_ROWS_MAX, Shape, check_states, 
 from flows.doctor.finding import Finding, State
 from flows.ingest import STEP_IDS
 from flows.journey.make import JOURNEY_STEP
+from flows.steps.upgrade import STATE_VERSION as GATE_VERSION
 from flows.timing.upgrade import READABLE
 from schemas.errors import TransientError
 from tests.messages import settings
@@ -365,3 +367,32 @@ def test_many_forgotten_states_are_a_warning(tmp_path: Path, store: Path) -> Non
 
     assert {"store_size": State.WARN} == states(found)
     assert "10,001 forgotten" in found["store_size"].found
+
+
+@pytest.mark.parametrize("spoil", ["none", "missing", "short", "damaged"])
+@pytest.mark.parametrize("step", ["pass_gate", "decide_times"])
+def test_journals_that_a_state_names_are_looked_at(tmp_path: Path, step: str, spoil: str) -> None:
+    mark = Journal(tmp_path, "x").save(b"", lambda: b"all of it")
+    path = tmp_path / "x.00000001.journal"
+    if spoil == "missing":
+        path.unlink()
+    elif spoil != "none":
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] if spoil == "short" else whole[:-1] + b"?")
+    part = {"journal": mark}
+    told = {"memory": part} if step == "pass_gate" else {"learners": {"usual": part, "old": b""}}
+    version = GATE_VERSION if step == "pass_gate" else max(READABLE)
+    state = pickle.dumps(msgspec.msgpack.encode({"version": version, **told}))
+    saved: dict[StateKey, bytes | None] = {(f"all.{step}", "000"): state}
+    shape = Shape("all", 2, FLOWS["all"].step_ids)
+
+    found = check_states({"cell": Store((), (), 0, 1, saved, 0, 0)}, shape, tmp_path)
+
+    words = {
+        "none": "1 states, all of versions",
+        "missing": "x.00000001.journal: no file",
+        "short": "x.00000001.journal: less than was saved",
+        "damaged": "x.00000001.journal: a chunk that is not what was written",
+    }
+    assert (State.OK if spoil == "none" else State.FAIL) is found.state
+    assert words[spoil] in found.found
