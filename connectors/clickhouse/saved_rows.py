@@ -74,9 +74,9 @@ def _bound(rows: Rows) -> pa.RecordBatch:
 
 
 def _as_given(column: list[Any], kind: pa.DataType) -> list[Any]:
-    """Named groups of values as tuples again: where they were saved, all sequences are alike."""
+    """Groups of named values as they were: where they were saved, a tuple became a list."""
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-        return [[tuple(one) for one in many] for many in column]
+        return [[tuple(one) if isinstance(one, list) else one for one in many] for many in column]
     return column
 
 

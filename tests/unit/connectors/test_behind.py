@@ -516,12 +516,14 @@ def test_what_is_put_down_ahead_is_saved_and_sent_with_what_comes_after_it() -> 
     assert ["rollup_floors", "rollup_floors", "fates", "fates"] == world.table.tables
 
 
-def filled(kind: pa.DataType) -> Any:
+def filled(kind: pa.DataType, group: type) -> Any:
     """Some value of a kind, with something in each of its parts."""
     if pa.types.is_list(kind):
-        return [filled(kind.value_type)] * 2
+        return [filled(kind.value_type, group)] * 2
     if pa.types.is_struct(kind):
-        return tuple(filled(kind.field(place).type) for place in range(kind.num_fields))
+        fields = [kind.field(place) for place in range(kind.num_fields)]
+        told = {field.name: filled(field.type, group) for field in fields}
+        return told if group is dict else tuple(told.values())
     if pa.types.is_fixed_size_binary(kind):
         return b"f" * kind.byte_width
     if pa.types.is_string(kind):
@@ -529,10 +531,14 @@ def filled(kind: pa.DataType) -> Any:
     return True if pa.types.is_boolean(kind) else 7
 
 
+@pytest.mark.parametrize("group", [tuple, dict])
 @pytest.mark.parametrize("table", sorted(TABLES))
-def test_rows_with_something_in_every_column_are_saved_and_read_again(table: str) -> None:
+def test_rows_with_something_in_every_column_are_saved_and_read_again(
+    table: str, group: type
+) -> None:
+    """Facts tell their hops as tuples, decisions their alternatives by name."""
     schema = TABLES[table].schema
-    columns = {field.name: [filled(field.type)] * 3 for field in schema}
+    columns = {field.name: [filled(field.type, group)] * 3 for field in schema}
     rows = Rows(table, 3, columns)
     wanted = to_batch(rows, TABLES[table])
 
