@@ -54,7 +54,8 @@ def build(
 
     Shapes: items are `(lane, block)` all the way; nothing travels one message at a time. Of
     `steps`, one at most answers.
-    State: what grows with traffic is in `journals`, where there are some, and not in snapshots.
+    State: remembered events and people are in `journals`, where there are some, and the rest in
+    snapshots.
     """
     flow = Dataflow(FLOW_ID)
     outputs = add_gate(flow, settings, source, watch=watch, followed=True, journals=journals)

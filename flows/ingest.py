@@ -175,7 +175,7 @@ def build(
     """Wire the dataflow between a source and two sinks.
 
     Shapes: items are `(lane, block)` all the way; nothing travels one message at a time.
-    State: what grows with traffic is in `journals`, where there are some, and not in snapshots.
+    State: remembered events are in `journals`, where there are some, and the rest in snapshots.
     """
     flow = Dataflow(FLOW_ID)
     outputs = add_gate(flow, settings, source, watch=watch, followed=False, journals=journals)

@@ -42,7 +42,7 @@ def pack(
 ) -> bytes:
     """Versioned bytes of named numbers. Delivery: the same content gives the same bytes.
 
-    Units: `effort` of zlib, 0 to 9; at 0 bytes are not made fewer, a hundred times as fast.
+    Units: `effort` of zlib, 0 to 9; at 0 bytes are not made fewer.
     """
     shapes = {name: (values.dtype.str, values.shape) for name, values in arrays.items()}
     head = {"kind": kind, "version": version, "meta": meta, "arrays": shapes}
