@@ -17,8 +17,9 @@ from connectors.crash import arm
 from connectors.tell import tell_pickling
 from connectors.watchdog import Watchdog
 from flows.cells import Cell
+from flows.garbage import tune_garbage_collection
 from flows.log import set_up_log
-from flows.run import Process, make_ingest, tune_garbage_collection
+from flows.run import Process, make_ingest
 from flows.settings import read_settings
 from flows.stop import Stop
 

@@ -203,11 +203,17 @@ def group(columns: Sequence[Coded]) -> tuple[Numbers, Numbers]:
 
 
 class Rows(NamedTuple):
-    """Rows for one table, by column; every column has `size` values."""
+    """Rows for one table, by column; every column has `size` values.
+
+    Shapes: `cells` are there where the rows of a table with a key are numbered by it: equal ones
+    have the same key and are told in the order of their versions, the latest one last. Columns of
+    such rows never change any more.
+    """
 
     table: str
     size: int
     columns: dict[str, Any]
+    cells: Numbers | None = None
 
 
 def rows_of(table: str, names: Sequence[str], lines: Sequence[tuple[Any, ...]]) -> Rows:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from connectors.clickhouse.held import Held
 from connectors.clickhouse.tables import Table
 from schemas.blocks import Coded, Rows
 
@@ -48,7 +49,8 @@ class Gathered:
     """Rows of one table, in the order in which they came; with a key, the latest row of each.
 
     Its length counts rows that are not yet known to be replaced, too; `batches` leaves none.
-    State: copies of the values of less than `TOGETHER_MAX` rows and a block's, beside batches.
+    State: copies of the values of less than `TOGETHER_MAX` rows and a block's, beside batches and
+    what is held by its cells.
     """
 
     def __init__(self, table: Table) -> None:
@@ -57,15 +59,18 @@ class Gathered:
         self._in_batches = 0
         self._loose: dict[str, list[Any]] = {}
         self._loose_count = 0
+        self._held = Held()
 
     def __len__(self) -> int:
-        return self._in_batches + self._loose_count
+        return self._in_batches + self._loose_count + len(self._held)
 
     def add(self, rows: Rows) -> None:
-        """Take rows; their columns may change afterwards."""
+        """Take rows; their columns may change afterwards, but for those with cells."""
         if rows.size >= APART_MIN:
-            self._bind()
-            self.put(to_batch(rows, self.table))
+            if rows.cells is not None:
+                self._held.add(rows)
+            else:
+                self.put(to_batch(rows, self.table))
             return
         if not self._loose:
             self._loose = {name: [] for name in self.table.schema.names}
@@ -73,17 +78,21 @@ class Gathered:
             column.extend(_values(rows.columns[name]))
         self._loose_count += rows.size
         if self._loose_count >= TOGETHER_MAX:
-            self._bind()
+            self._bind_loose()
 
     def put(self, batch: pa.RecordBatch) -> None:
         """Take rows that are a batch already."""
-        self._bind()
+        self._bind_loose()
+        self._append(batch)
+
+    def _append(self, batch: pa.RecordBatch) -> None:
         self._batches.append(batch)
         self._in_batches += batch.num_rows
 
     def batches(self) -> list[pa.RecordBatch]:
         """All rows; they stay here."""
-        self._bind()
+        self._bind_held()
+        self._bind_loose()
         if self.table.key and len(self._batches) > 1:
             self._batches = [latest(pa.Table.from_batches(self._batches), self.table)]
             self._in_batches = self._batches[0].num_rows
@@ -91,7 +100,8 @@ class Gathered:
 
     def take(self) -> Part:
         """All rows, of few those that are loose as they are; nothing stays here."""
-        loose = None if self.table.key and self._batches else self._take_loose()
+        held = self._batches or self._held
+        loose = None if self.table.key and held else self._take_loose()
         part = Part(self.table, self.batches(), loose)
         self._batches, self._in_batches = [], 0
         return part
@@ -103,10 +113,15 @@ class Gathered:
         self._loose, self._loose_count = {}, 0
         return _latest_loose(rows, self.table.key)
 
-    def _bind(self) -> None:
+    def _bind_held(self) -> None:
+        parts = [to_batch(rows, self.table) for rows in self._held.take()]
+        if parts:
+            self._append(pa.Table.from_batches(parts).combine_chunks().to_batches()[0])
+
+    def _bind_loose(self) -> None:
         rows = self._take_loose()
         if rows is not None:
-            self.put(to_batch(rows, self.table))
+            self._append(to_batch(rows, self.table))
 
 
 def is_enough(gathered: Iterable[Gathered], rows_max: int) -> bool:

@@ -16,7 +16,7 @@ import structlog
 from clickhouse_connect.driver.client import Client
 
 from connectors.clickhouse.client import WORLD_ERRORS, is_passing, write_error
-from connectors.clickhouse.gather import Gathered, is_enough, latest
+from connectors.clickhouse.gather import Gathered, is_enough
 from connectors.clickhouse.tables import TABLES
 from connectors.crash import crash_point
 from connectors.metrics import ROWS, WRITE
@@ -40,7 +40,7 @@ class TableWriter:
     """Collects rows for some tables and inserts them when told, or when there are enough.
 
     State: at most about `rows_max` rows a table between two calls; rows of keyed tables are
-    folded to one a key before they are sent.
+    folded to one a key as they wait.
     Units: `retry_s_max` bounds all tries between two flushes, from the first that failed; once
     `stop` says so, `stop_s_max` bounds what is left of them. `on_wait` is called before each
     further try.
@@ -95,10 +95,7 @@ class TableWriter:
 
     def send(self, name: str, batches: list[pa.RecordBatch]) -> None:
         """Send these rows now; returns when ClickHouse confirmed them."""
-        table = TABLES[name]
         rows = pa.Table.from_batches(batches)
-        if table.key:
-            rows = pa.Table.from_batches([latest(rows, table)])
         began_s = self._steady_s()
         self._insert(name, rows, began_s)
         ROWS.labels(name).inc(rows.num_rows)

@@ -24,6 +24,7 @@ from schemas.tickets import same
 
 _DIMENSION_BITS: Final = 24
 _DIMENSION_MASK: Final = (1 << _DIMENSION_BITS) - 1
+_CODE_BITS: Final = 51  # minutes until 2225, and the number of dimensions
 _FIRST_ROWS: Final = 1_024
 _ONE: Final = np.int64(1)
 GENERATION_BITS: Final = 40
@@ -198,7 +199,7 @@ class Rollup:
             "recorded_at": self._recorded[rows],
             "ver": (self._count[rows] + (generation << GENERATION_BITS)).astype(np.uint64),
         }
-        return Rows("rollup_1m_lanes", len(codes), columns)
+        return Rows("rollup_1m_lanes", len(codes), columns, codes | lane << _CODE_BITS)
 
     def dump(self) -> dict[str, Any]:
         """A copy as flat bytes, for a snapshot."""

@@ -22,8 +22,8 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
 from connectors.native.level import load_native, plugin_config
+from flows.garbage import tune_garbage_collection
 from flows.ingest import make_checker, read_policy
-from flows.run import tune_garbage_collection
 from flows.settings import read_settings
 from tests.bench.meter import MARK, Meter, Task, leave, read_task, report
 from tests.bench.systems.raw import TUNED

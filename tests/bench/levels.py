@@ -16,7 +16,7 @@ from typing import Any, Final
 from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
 from connectors.native.level import load_native
-from flows.run import tune_garbage_collection
+from flows.garbage import tune_garbage_collection
 from schemas.ticket_reader import TicketReader
 from tests.bench.meter import MARK, Meter, Task, leave, read_task, report
 from tests.messages import policy

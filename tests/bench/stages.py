@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from connectors.clickhouse import gather, writer
 from connectors.clickhouse.writer import TableWriter, get_ready
+from flows.garbage import tune_garbage_collection
 from flows.ingest import make_checker, make_gate
-from flows.run import tune_garbage_collection
 from flows.steps import check, gate, judge
 from flows.steps.check import BlockChecker
 from flows.steps.deduplicate import Memory

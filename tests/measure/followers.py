@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import flows.journey.follow as journey_follow
 from flows.follow import Follower
+from flows.garbage import tune_garbage_collection
 from flows.ingest import make_checker, make_gate, read_policy
 from flows.journey.follow import JourneyFollower
 from flows.journey.make import make_step
 from flows.process.watch import Watch
 from flows.quality.make import make_quality_step
-from flows.run import tune_garbage_collection
 from flows.simulate import World
 from flows.timing.flow import make_step as make_timing_step
 from tests.measure.__main__ import say

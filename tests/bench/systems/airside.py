@@ -22,8 +22,8 @@ from bytewax.run import cli_main
 from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
 from connectors.native.level import Wish, choose_level, load_native
+from flows.garbage import tune_garbage_collection
 from flows.ingest import make_checker, read_policy
-from flows.run import tune_garbage_collection
 from flows.settings import Settings, read_settings
 from flows.steps.check import BlockChecker
 from flows.steps.roll_up import Rollup

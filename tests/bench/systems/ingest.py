@@ -15,9 +15,10 @@ from connectors.clickhouse.client import connect
 from connectors.clickhouse.sink import TableSink
 from connectors.clickhouse.writer import TableWriter
 from connectors.clock import SystemClock
+from connectors.journal import Journals
 from connectors.kafka.lanes import LaneSource
 from flows import ingest
-from flows.run import tune_garbage_collection
+from flows.garbage import tune_garbage_collection
 from flows.settings import Settings, read_settings
 from flows.sinks import make_record_sink
 from flows.steps.gate import LaneGate
@@ -99,6 +100,7 @@ def run(task: Task) -> None:
                 ),
             ),
             watch=doors.watch,
+            journals=Journals(Path(folder) / "journals").open,
         )
         store = Path(folder) / "store"
         store.mkdir()
