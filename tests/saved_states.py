@@ -18,6 +18,7 @@ from connectors.journal import Journals
 from flows.follow import Follower
 from flows.ingest import make_checker, make_gate
 from flows.journey.follow import STATE_VERSION as JOURNEY_VERSION
+from flows.journey.follow import JourneyFollower
 from flows.journey.make import make_step
 from flows.steps.gate import LaneGate
 from flows.steps.upgrade import STATE_VERSION
@@ -88,6 +89,27 @@ def new_journeys() -> Follower:
     return make_step(SETTINGS).make()
 
 
+def kept_journeys() -> bytes:
+    """A state of version 2 whose journeys are in a journal of the folder `JOURNALS`."""
+    return (FOLDER / "journey.v2.kept.msgpack").read_bytes()
+
+
+def save_kept_journeys() -> None:
+    """That state, run once when its form or that of the journeys' changes rises."""
+    follower = new_journeys()
+    assert isinstance(follower, JourneyFollower)
+    follower.keep_in(Journals(JOURNALS).open)
+    before, after = accepted(story().before, story().after)
+    state = b""
+    for block in before:
+        follower.follow(block)
+        state = follower.dump()
+    (FOLDER / "journey.v2.kept.msgpack").write_bytes(state)
+    for block in after:
+        follower.follow(block)
+    follower.dump()  # of an epoch that did not become durable
+
+
 def accepted(*halves: list[RawBlock]) -> list[list[AcceptedBlock]]:
     """What a gate that never stopped gave to its followers, half by half."""
     gate = make_gate(SETTINGS, policy(), followed=True)
@@ -120,3 +142,4 @@ if __name__ == "__main__":
         save_kept()
     if not (FOLDER / f"journey.v{JOURNEY_VERSION}.msgpack.gz").exists():
         save_journeys()
+        save_kept_journeys()

@@ -13,14 +13,15 @@ from schemas.errors import AirsideError
 
 
 def marks_in(state: bytes) -> Iterator[Mark]:
-    """The journals that a state of the gate or of delivery times names.
+    """The journals that a state of the gate, of journeys or of delivery times names.
 
     Shapes: a flow of its own keeps its state behind that of its reader.
     """
     found: Any = msgspec.msgpack.decode(state)
     if isinstance(found, list):
         found = msgspec.msgpack.decode(found[1])
-    for part in (found.get("memory"), *found.get("learners", {}).values()):
+    parts = (found.get("memory"), found.get("kept"), *found.get("learners", {}).values())
+    for part in parts:
         if isinstance(part, dict) and "journal" in part:
             name, number, size = part["journal"]
             yield name, number, size

@@ -21,6 +21,7 @@ from flows.journey.story import (
     unpack,
 )
 from flows.journey.wheel import Wheel
+from flows.steps.noted import Changes, Noted
 from schemas.blocks import Rows, rows_of
 from schemas.ticket import hash64
 
@@ -46,9 +47,9 @@ class Book:
 
     def __init__(self, rules: JourneyRules) -> None:
         self._rules = rules
-        self._stories: dict[str, bytes] = {}
+        self._stories: Noted[str, bytes] = Noted()
         self._wheel = Wheel()
-        self._forgotten: dict[int, int] = {}
+        self._forgotten: Noted[int, int] = Noted()
         self.ignored = 0
 
     def __len__(self) -> int:
@@ -77,7 +78,7 @@ class Book:
             due_ms = self._due_ms(story)
             if packed is None or due_ms < due_of(packed):
                 self._wheel.add(journey, due_ms)
-            self._stories[journey] = pack(story, due_ms)
+            self._stories.put(journey, pack(story, due_ms))
             rows.append(row_of(journey, story))
         if len(self._stories) > self._rules.journeys_max:
             self._make_room(watermark_ms)
@@ -114,14 +115,14 @@ class Book:
                 ended.append(Ended(journey, story, self._rules.timeout_ms))
             if journey in self._stories:
                 due_ms = story.last_ms + self._rules.forget_ms
-                self._stories[journey] = pack(story, due_ms)
+                self._stories.put(journey, pack(story, due_ms))
                 self._wheel.add(journey, due_ms)
         self._forget_the_forgotten(watermark_ms)
         return journey_rows(rows), ended
 
     def _forget(self, journey: str, watermark_ms: int) -> None:
-        del self._stories[journey]
-        self._forgotten[hash64(journey.encode())] = watermark_ms // _MINUTE_MS
+        self._stories.drop(journey)
+        self._forgotten.put(hash64(journey.encode()), watermark_ms // _MINUTE_MS)
 
     def _make_room(self, watermark_ms: int) -> None:
         """Forget the journeys that were silent longest, a share of all of them at once."""
@@ -139,7 +140,7 @@ class Book:
                 break
             old.append(event)
         for event in old:
-            del self._forgotten[event]
+            self._forgotten.drop(event)
 
     @property
     def _tombstones_max(self) -> int:
@@ -156,13 +157,32 @@ class Book:
 
     def load(self, dumped: dict[str, Any]) -> None:
         """Take back what `dump` gave."""
-        self._stories = dict(zip(dumped["journeys"], dumped["stories"], strict=True))
+        self._stories.fill(dumped["journeys"], dumped["stories"])
         self._wheel = Wheel()
         for journey, packed in self._stories.items():
             self._wheel.add(journey, due_of(packed))
         events = np.frombuffer(dumped["forgotten"], np.uint64).tolist()
         minutes = np.frombuffer(dumped["minutes"], np.int64).tolist()
-        self._forgotten = dict(zip(events, minutes, strict=True))
+        self._forgotten.fill(events, minutes)
+
+    def watch(self) -> None:
+        """Note changes from now on."""
+        self._stories.watch()
+        self._forgotten.watch()
+
+    def take_changes(self) -> list[Changes | None]:
+        """What changed since the last time."""
+        return [self._stories.take_changes(), self._forgotten.take_changes()]
+
+    def apply(self, changes: list[Changes | None]) -> None:
+        """Change as `take_changes` told."""
+        stories, forgotten = changes
+        if stories is not None:
+            self._stories.apply(stories)
+            for journey, packed in zip(*stories[1:], strict=True):
+                self._wheel.add(journey, due_of(packed))
+        if forgotten is not None:
+            self._forgotten.apply(forgotten)
 
 
 def journey_rows(rows: list[tuple[Any, ...]]) -> Rows:

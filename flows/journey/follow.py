@@ -9,6 +9,7 @@ import msgspec
 
 from flows.journey.acts import number_of
 from flows.journey.book import Book
+from flows.journey.diary import Diary
 from flows.journey.outcomes import (
     OBSERVABLE,
     ORDINAL_OF_TIMERS,
@@ -28,10 +29,14 @@ from flows.process.judge import Rules
 from flows.process.tell import exception_records, exception_rows
 from flows.process.watch import Watch
 from flows.steps.accept import PROFILE_TOPIC
+from flows.steps.keep import Kept, OpenJournal
 from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
 from schemas.errors import PermanentError
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
+VERSIONS_READ: Final = (1, STATE_VERSION)
+"""Version 2 may have what it keeps in a journal."""
+
 ROUTED: Final = "ntf.routed."
 _DAY_MS: Final = 86_400_000
 _REFUNDED: Final = "ntf.outcome.refunded.v1"
@@ -42,7 +47,7 @@ _SUPPRESSED: Final = "ntf.orchestration.suppressed.v1"
 class JourneyFollower:
     """One lane's journeys.
 
-    State: everything, as versioned bytes. Time is event time: the block's watermark.
+    State: everything, as versioned bytes or in a journal. Time is event time: the watermark.
     Delivery: after `load` the same blocks lead to the same rows and records.
     """
 
@@ -52,9 +57,16 @@ class JourneyFollower:
         self._watch = Watch(process, forget_ms=rules.forget_ms)
         self._people = People(rules)
         self._window_s = rules.window_ms // 1_000
+        self._kept = Kept(Diary(self._book, self._people, self._watch))
+
+    def keep_in(self, journals: OpenJournal | None) -> None:
+        """Keep journeys in a journal; to be said before `load` and the first block."""
+        self._kept.keep_in(journals)
 
     def follow(self, block: AcceptedBlock) -> Followed:
         """Take a block's events into their journeys, and let time pass."""
+        if not self._kept.is_kept:
+            self._kept.keep_as(f"journeys-{block.lane:03d}")
         if block.topic == PROFILE_TOPIC:
             return Followed([], [], [])
         events: dict[str, list[Told]] = {}
@@ -112,26 +124,16 @@ class JourneyFollower:
         return as_rows(lines), records
 
     def dump(self) -> bytes:
-        """The state as bytes with a version number."""
-        return msgspec.msgpack.encode(
-            {
-                "version": STATE_VERSION,
-                "book": self._book.dump(),
-                "people": self._people.dump(),
-                "watch": self._watch.dump(),
-            }
-        )
+        """The state as bytes with a version number; what is in a journal is durable then."""
+        return msgspec.msgpack.encode({"version": STATE_VERSION, "kept": self._kept.dump()})
 
     def load(self, dumped: bytes) -> None:
-        """Take back what `dump` gave.
+        """Take back what `dump` gave, in this release or an earlier one.
 
         Errors: PermanentError for a state of another version.
         """
         state = read_state(dumped)
-        self._book.load(state["book"])
-        self._people.load(state["people"])
-        # Releases without exceptions left none; what their journeys had broken is told now.
-        self._watch.load(state.get("watch", {}))
+        self._kept.load(state if state["version"] == 1 else state["kept"])
 
 
 def read_state(dumped: bytes) -> dict[str, Any]:
@@ -144,12 +146,12 @@ def read_state(dumped: bytes) -> dict[str, Any]:
         found = f"state version {state.get('version')}"
     except msgspec.MsgspecError:
         state, found = {}, "bytes without a version"
-    if state.get("version") != STATE_VERSION:
+    if state.get("version") not in VERSIONS_READ:
         raise PermanentError(
             do="resume",
             kind="journeys",
             found=found,
-            expected=f"version {STATE_VERSION}",
+            expected="version " + " or ".join(map(str, VERSIONS_READ)),
             hint="run the release that wrote it, or start from an empty data folder",
         )
     return state

@@ -7,6 +7,7 @@ it, whichever journeys they belong to.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ from flows.journey.acts import bits
 from flows.journey.rules import JourneyRules
 from flows.journey.story import Told
 from flows.journey.wheel import Wheel
+from flows.steps.noted import Changes, Noted
 
 TOUCHES: Final = bits(
     ("engagement.opened", "engagement.clicked", "engagement.cta", "engagement.replied")
@@ -107,7 +109,7 @@ class People:
 
     def __init__(self, rules: JourneyRules) -> None:
         self._rules = rules
-        self._people: dict[str, bytes] = {}
+        self._people: Noted[str, bytes] = Noted()
         self._wheel = Wheel()
 
     def __len__(self) -> int:
@@ -145,9 +147,9 @@ class People:
         person.touches = [one for one in person.touches if one.at_ms + rules.window_ms >= reach_ms]
         person.results = [one for one in person.results if one.at_ms >= reach_ms]
         if not person.touches and not person.results:
-            self._people.pop(subject, None)
+            self._people.drop(subject)
             return
-        self._people[subject] = _encode(person)
+        self._people.put(subject, _encode(person))
         if not known:
             self._wheel.add(subject, self._due_ms(person))
 
@@ -163,8 +165,9 @@ class People:
             packed = self._people.get(subject)
             if packed is not None:
                 self._keep(subject, _decode(packed), watermark_ms, known=True)
-                if subject in self._people:
-                    person = _decode(self._people[subject])
+                left = self._people.get(subject)
+                if left is not None:
+                    person = _decode(left)
                     self._wheel.add(subject, max(self._due_ms(person), watermark_ms + 60_000))
 
     def dump(self) -> dict[str, Any]:
@@ -173,11 +176,28 @@ class People:
 
     def load(self, dumped: dict[str, Any]) -> None:
         """Take back what `dump` gave."""
-        self._people = dict(zip(dumped["subjects"], dumped["people"], strict=True))
+        self._people.fill(dumped["subjects"], dumped["people"])
         self._wheel = Wheel()
-        for subject in self._people:
-            # Looked at with the first block; whoever has nothing due goes on by its own time.
+        self._look_at(self._people)
+
+    def _look_at(self, subjects: Iterable[str]) -> None:
+        """Look at these with the first block; whoever has nothing due goes on by its own time."""
+        for subject in subjects:
             self._wheel.add(subject, 0)
+
+    def watch(self) -> None:
+        """Note changes from now on."""
+        self._people.watch()
+
+    def take_changes(self) -> Changes | None:
+        """What changed since the last time; None for nothing."""
+        return self._people.take_changes()
+
+    def apply(self, changes: Changes | None) -> None:
+        """Change as `take_changes` told."""
+        if changes is not None:
+            self._people.apply(changes)
+            self._look_at(changes[1])
 
 
 def touch_of(told: Told) -> Touch | None:

@@ -15,6 +15,7 @@ from flows.journey.book import Ended
 from flows.journey.story import Moment, Story, Told, moments_of
 from flows.journey.wheel import Wheel
 from flows.process.judge import Finding, Rules, judge, judge_silence
+from flows.steps.noted import Changes, Noted
 
 MINUTE_MS: Final = 60_000
 
@@ -40,8 +41,8 @@ class Watch:
     def __init__(self, rules: Rules, *, forget_ms: int) -> None:
         self._rules = rules
         self._forget_ms = forget_ms
-        self._told: dict[str, list[str]] = {}
-        self._due: dict[str, int] = {}
+        self._told: Noted[str, list[str]] = Noted()
+        self._due: Noted[str, int] = Noted()
         self._wheel = Wheel()
 
     def note(self, events: Iterable[Told]) -> None:
@@ -52,7 +53,7 @@ class Watch:
     def _look(self, journey: str, due_ms: int) -> None:
         known = self._due.get(journey)
         if known is None or due_ms < known:
-            self._due[journey] = due_ms
+            self._due.put(journey, due_ms)
             self._wheel.add(journey, due_ms)
 
     def pass_time(self, watermark_ms: int, story_of: StoryOf) -> list[Exceptional]:
@@ -63,10 +64,10 @@ class Watch:
             due_ms = self._due.get(journey)
             if due_ms is None or due_ms >= horizon_ms:
                 continue  # looked at before; a later entry of the wheel stands for it
-            del self._due[journey]
+            self._due.drop(journey)
             story = story_of(journey)
             if story is None:
-                self._told.pop(journey, None)
+                self._told.drop(journey)
                 continue
             moments = moments_of(story)
             whole = story.n == len(moments)
@@ -103,10 +104,10 @@ class Watch:
         return found
 
     def _new(self, journey: str, story: Story, findings: list[Finding]) -> list[Exceptional]:
-        told = self._told.get(journey, [])
+        told = self._told.get(journey) or []
         new = [finding for finding in findings if finding.rule not in told]
         if new:
-            self._told[journey] = [*told, *(finding.rule for finding in new)]
+            self._told.put(journey, [*told, *(finding.rule for finding in new)])
         return [Exceptional(journey, story, finding) for finding in new]
 
     def dump(self) -> dict[str, Any]:
@@ -119,8 +120,28 @@ class Watch:
 
     def load(self, dumped: dict[str, Any]) -> None:
         """Take back what `dump` gave; nothing, where an earlier release dumped none."""
-        self._told = dict(dumped.get("told", {}))
-        self._due = dict(zip(dumped.get("journeys", ()), dumped.get("due", ()), strict=True))
+        told = dumped.get("told", {})
+        self._told.fill(told, told.values())
+        self._due.fill(dumped.get("journeys", ()), dumped.get("due", ()))
         self._wheel = Wheel()
         for journey, due_ms in self._due.items():
             self._wheel.add(journey, due_ms)
+
+    def watch(self) -> None:
+        """Note changes from now on."""
+        self._told.watch()
+        self._due.watch()
+
+    def take_changes(self) -> list[Changes | None]:
+        """What changed since the last time."""
+        return [self._told.take_changes(), self._due.take_changes()]
+
+    def apply(self, changes: list[Changes | None]) -> None:
+        """Change as `take_changes` told."""
+        told, due = changes
+        if told is not None:
+            self._told.apply(told)
+        if due is not None:
+            self._due.apply(due)
+            for journey, due_ms in zip(*due[1:], strict=True):
+                self._wheel.add(journey, due_ms)

@@ -17,6 +17,7 @@ from typing import Final
 
 from flows.ingest import make_checker, make_gate, read_policy
 from flows.journey.acts import NUMBERS
+from flows.journey.book import Book
 from flows.journey.follow import JourneyFollower
 from flows.journey.make import process_of, rules_of
 from flows.journey.story import Told
@@ -83,6 +84,19 @@ def seconds_of(work: Callable[[], object]) -> float:
     return round(time.process_time() - began_s, 2)
 
 
+def fill(book: Book, first: int, end: int) -> None:
+    """Take these journeys in, each with all its events at once."""
+    for start in range(first, end, BATCH):
+        numbers = range(start, min(start + BATCH, end))
+        at_ms = START_MS + start * 40
+        events = {
+            f"jny-{number:016x}": [told(number, place, at_ms) for place in range(len(WAY))]
+            for number in numbers
+        }
+        book.fold(events, at_ms)
+        book.pass_time(at_ms)
+
+
 def measure_state(journeys: int) -> None:
     """Fill one lane, save it, and load it again."""
     rules, process = rules_of(make_settings()), process_of(make_settings())
@@ -90,15 +104,7 @@ def measure_state(journeys: int) -> None:
     gc.collect()
     before = resident_bytes()
     began_s = time.process_time()
-    for first in range(0, journeys, BATCH):
-        numbers = range(first, min(first + BATCH, journeys))
-        at_ms = START_MS + first * 40
-        events = {
-            f"jny-{number:016x}": [told(number, place, at_ms) for place in range(len(WAY))]
-            for number in numbers
-        }
-        follower._book.fold(events, at_ms)
-        follower._book.pass_time(at_ms)
+    fill(follower._book, 0, journeys)
     filled_s = time.process_time() - began_s
     gc.collect()
     held = resident_bytes() - before

@@ -1,8 +1,9 @@
 """Measure what an epoch's snapshot costs: `python -m tests.measure.snapshots`.
 
-A lane remembers so many events, and a model so many people; an epoch adds a few of each. One JSON
-line for each size, saved whole and in a journal: milliseconds of CPU and of wall, bytes that are
-written, and what it takes to read all of it again. Nothing is asserted: machines differ.
+A lane remembers so many events and open journeys, and a model so many people; an epoch adds a few
+of each. One JSON line for each size, saved whole and in a journal: milliseconds of CPU and of wall,
+bytes that are written, and what it takes to read all of it again. Nothing is asserted: machines
+differ.
 """
 
 from __future__ import annotations
@@ -18,11 +19,18 @@ import msgspec
 import numpy as np
 
 from connectors.journal import Journals
+from flows.journey.book import Book
+from flows.journey.diary import Diary
+from flows.journey.make import process_of, rules_of
+from flows.journey.touches import People
 from flows.model import DeliveryTimeModel
 from flows.model.shelf import Shelf
+from flows.process.watch import Watch
 from flows.steps.deduplicate import Memory
 from flows.steps.keep import Kept, Part
 from tests.measure.__main__ import say
+from tests.measure.journeys import fill
+from tests.unit.flows.memory_run import make_settings
 
 ADDED: Final = 900
 EPOCHS: Final = 5
@@ -86,8 +94,9 @@ def timed(act: Callable[[], Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.measure.snapshots", description=__doc__)
-    parser.add_argument("--events", type=int, nargs="+", default=[10_000, 250_000, 1_000_000])
-    parser.add_argument("--people", type=int, nargs="+", default=[1_000, 20_000, 100_000])
+    parser.add_argument("--events", type=int, nargs="*", default=[10_000, 250_000, 1_000_000])
+    parser.add_argument("--people", type=int, nargs="*", default=[1_000, 20_000, 100_000])
+    parser.add_argument("--journeys", type=int, nargs="*", default=[10_000, 250_000, 1_000_000])
     options = parser.parse_args()
     for size in options.events:
         held = Memory(_TTL_MS, 10 * size)
@@ -98,6 +107,22 @@ def main() -> None:
             held,
             Memory(_TTL_MS, 10 * size),
             lambda epoch, held=held, size=size: remember(held, size + epoch * ADDED, ADDED),  # type: ignore[misc]
+        )
+    rules, process = rules_of(make_settings()), process_of(make_settings())
+    for size in options.journeys:
+        open_, again = (
+            Diary(Book(rules), People(rules), Watch(process, forget_ms=rules.forget_ms))
+            for _ in range(2)
+        )
+        fill(open_.book, 0, size)
+        measure(
+            "journeys",
+            size,
+            open_,
+            again,
+            lambda epoch, book=open_.book, size=size: fill(  # type: ignore[misc]
+                book, size + epoch * ADDED, size + (epoch + 1) * ADDED
+            ),
         )
     for size in options.people:
         model = DeliveryTimeModel(seed=1)

@@ -252,7 +252,7 @@ def test_a_lane_that_was_saved_anywhere_goes_on_as_if_it_had_not_been(seed: int,
 @pytest.mark.parametrize("state", [b"", b"\xc1", msgspec.msgpack.encode({"version": 9})])
 def test_a_state_of_another_version_is_refused_in_words(state: bytes) -> None:
     with pytest.raises(
-        PermanentError, match=r"could not resume journeys: found .*expected version 1"
+        PermanentError, match=r"could not resume journeys: found .*expected version 1 or 2"
     ):
         JourneyFollower(RULES, process_of(make_settings())).load(state)
 

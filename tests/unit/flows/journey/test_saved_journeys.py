@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from connectors.journal import Journals
 from flows.follow import Follower
-from flows.journey.follow import STATE_VERSION
+from flows.journey.follow import STATE_VERSION, JourneyFollower
 from schemas.blocks import AcceptedBlock, Rows
 from schemas.errors import PermanentError
-from tests.saved_states import ABOUT, accepted, journey_state, new_journeys, story
+from tests.saved_states import (
+    ABOUT,
+    JOURNALS,
+    accepted,
+    journey_state,
+    kept_journeys,
+    new_journeys,
+    story,
+)
 
 VERSIONS = range(1, STATE_VERSION + 1)
 
@@ -53,7 +64,8 @@ def test_journeys_go_on_from_a_saved_state_as_if_they_had_never_stopped(version:
     told = [table for _, rows in wanted for table, _ in rows]
     assert {"journeys", "outcomes"} <= set(told)
     changed = {line[0] for _, rows in wanted for table, lines in rows for line in lines}
-    known = set(msgspec.msgpack.decode(journey_state(version))["book"]["journeys"])
+    state = msgspec.msgpack.decode(journey_state(version))
+    known = set(state.get("kept", state)["book"]["journeys"])
     assert known & changed  # the second half has events of journeys of the first
 
 
@@ -62,6 +74,19 @@ def test_a_state_of_today_is_the_state_of_a_lane_that_never_stopped() -> None:
     follow(steady, accepted(story().before)[0])
 
     assert journey_state(STATE_VERSION) == steady.dump()
+
+
+def test_journeys_in_a_journal_are_read_and_go_on(tmp_path: Path) -> None:
+    """They were saved after each block; the last epochs did not become durable."""
+    shutil.copytree(JOURNALS, tmp_path, dirs_exist_ok=True)
+    before, after = accepted(story().before, story().after)
+    steady, resumed = new_journeys(), new_journeys()
+    follow(steady, before)
+    assert isinstance(resumed, JourneyFollower)
+    resumed.keep_in(Journals(tmp_path).open)
+    resumed.load(kept_journeys())
+
+    assert follow(steady, after) == follow(resumed, after)
 
 
 def test_a_state_of_before_exceptions_leads_to_the_same_journeys() -> None:
