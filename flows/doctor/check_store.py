@@ -18,7 +18,7 @@ from flows.cells import Cell, Home, Manifest
 from flows.doctor.check_journals import check_journal, marks_in
 from flows.doctor.check_kafka import KafkaFacts
 from flows.doctor.finding import Finding, fail, not_checked, of_error, ok, warn
-from flows.journey.follow import STATE_VERSION as JOURNEY_VERSION
+from flows.journey.follow import VERSIONS_READ as JOURNEY_VERSIONS
 from flows.journey.make import JOURNEY, JOURNEY_STEP
 from flows.settings import Settings
 from flows.steps.upgrade import STATE_VERSION, UPGRADES
@@ -42,6 +42,7 @@ _READ: Final = "read_lanes"
 _GATE: Final = "pass_gate"
 _ROWS: Final = "write_rows"
 _RECORDS: Final = "publish_records"
+_MAY_NAME_JOURNALS: Final = frozenset((_GATE, JOURNEY_STEP, TIMING_STEP))
 _SHOWN_MAX: Final = 5
 _MIB: Final = 1 << 20
 _RESTORE: Final = "restore the flow's whole folder below `recovery` from a backup"
@@ -156,7 +157,7 @@ def check_states(stores: Stores, shape: Shape, journals: Path | None = None) -> 
         _READ: (lane_state.READABLE, lambda state: int(read_lane(state)["version"])),
         _GATE: ((*UPGRADES, STATE_VERSION), partial(_version, "gate")),
         JOURNEY_STEP: (
-            (JOURNEY_VERSION,),
+            JOURNEY_VERSIONS,
             partial(_version, "journeys", behind_reader=shape.flow == JOURNEY),
         ),
         _ROWS: (saved_rows.VERSIONS_READ, _rows_version),
@@ -184,7 +185,7 @@ def check_states(stores: Stores, shape: Shape, journals: Path | None = None) -> 
         if found not in wanted:
             known = " or ".join(map(str, wanted))
             faults.append(f"{step} {key}: version {found}, expected {known}")
-        elif journals is not None and step in (_GATE, TIMING_STEP):
+        elif journals is not None and step in _MAY_NAME_JOURNALS:
             told = (check_journal(journals, mark) for mark in marks_in(load_plain(state)))
             faults += [f"{step} {key}: {fault}" for fault in told if fault]
     if faults:
