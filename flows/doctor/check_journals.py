@@ -20,8 +20,8 @@ def marks_in(state: bytes) -> Iterator[Mark]:
     found: Any = msgspec.msgpack.decode(state)
     if isinstance(found, list):
         found = msgspec.msgpack.decode(found[1])
-    parts = (found.get("memory"), found.get("kept"), *found.get("learners", {}).values())
-    for part in parts:
+    single = map(found.get, ("memory", "kept", "waiting"))
+    for part in (*single, *found.get("learners", {}).values()):
         if isinstance(part, dict) and "journal" in part:
             name, number, size = part["journal"]
             yield name, number, size

@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from flows.steps.noted import Noted
+
 MINUTE_MS: Final = 60_000
 OPTIMISED, HOLDOUT, IMMEDIATE, OUTSIDE = range(4)
 """Arms by number; what nobody decided here is outside."""
@@ -91,17 +93,18 @@ class Feedback:
     """All journeys of a lane whose outcome is not final yet, and their timers.
 
     State: one entry a journey, at most `journeys_max`; past that the oldest is given up, and
-    counts nowhere.
+    counts nowhere. `erased` tells that somebody was forgotten since changes were told.
     Delivery: the same calls in the same order give the same lessons in the same order.
     """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._sends: dict[str, Send] = {}
+        self._sends: Noted[str, Send] = Noted()
         self._due: dict[int, list[str]] = {}
         self._minutes: list[int] = []
         self.lessons: list[Lesson] = []
         self.given_up = 0
+        self.erased = False
 
     def __len__(self) -> int:
         return len(self._sends)
@@ -112,7 +115,7 @@ class Feedback:
 
     def plan(self, journey: str, send: Send) -> None:
         """Note a decision; what came before it of its journey is kept."""
-        known = self._sends.pop(journey, None)
+        known = self._sends.drop(journey)
         if known is not None:
             send.first_ms, send.train = known.first_ms, send.train and known.train
         self._keep(journey, send)
@@ -135,7 +138,7 @@ class Feedback:
         else:
             return send
         send.phase = OPEN
-        self._sends.pop(journey, None)
+        self._sends.drop(journey)
         self._keep(journey, send)
         if send.first_ms and self._in_window(send, send.first_ms):
             self._judge(journey, send, at_ms=send.first_ms)
@@ -146,6 +149,7 @@ class Feedback:
         send = self._sends.get(journey)
         if send is not None and send.phase == OPEN:
             send.phase, send.sent_ms, send.sent_slot, send.kept = PLANNED, 0, NO_SLOT, False
+            self._sends.put(journey, send)
             self._time(journey, send)
 
     def note_end(self, journey: str, ended: Send | None) -> Send | None:
@@ -156,7 +160,7 @@ class Feedback:
         send = self._sends.get(journey)
         if send is not None and send.phase not in (PLANNED, EARLY):
             return None
-        self._sends.pop(journey, None)
+        self._sends.drop(journey)
         if ended is not None:
             if send is not None:
                 ended.first_ms, ended.train = send.first_ms, ended.train and send.train
@@ -172,12 +176,14 @@ class Feedback:
         elif send.phase in (PLANNED, EARLY, ENDED):
             before = self._minute(send)
             send.first_ms = min(send.first_ms or at_ms, at_ms)
+            self._sends.put(journey, send)
             if self._minute(send) != before:
                 self._time(journey, send)
         elif send.phase == OPEN and self._in_window(send, at_ms):
             self._judge(journey, send, at_ms=at_ms)
         elif send.phase == CLOSED and not send.answered and self._in_window(send, at_ms):
             send.answered = True
+            self._sends.put(journey, send)
             if send.train and send.sent_slot != NO_SLOT:
                 lesson = Lesson(journey, send, responded=True, at_ms=at_ms, corrects=True)
                 self.lessons.append(lesson)
@@ -187,6 +193,7 @@ class Feedback:
         send = self._sends.get(journey)
         if send is not None:
             send.train = False
+            self._sends.put(journey, send)
         elif early is not None:
             self._keep(journey, early)
 
@@ -194,7 +201,8 @@ class Feedback:
         """Drop everything about a person."""
         gone = [journey for journey, send in self._sends.items() if send.subject == subject]
         for journey in gone:
-            del self._sends[journey]
+            self._sends.drop(journey)
+            self.erased = True
 
     def expire(self, clock_ms: int) -> None:
         """Let the time of all that is due by now be over, in the order in which it is due."""
@@ -202,16 +210,15 @@ class Feedback:
             minute = heapq.heappop(self._minutes)
             named = dict.fromkeys(self._due.pop(minute))
             due = [
-                (self._due_ms(send), journey)
+                (self._due_ms(send), journey, send)
                 for journey in named
                 if (send := self._sends.get(journey)) and self._minute(send) == minute
             ]
-            for _, journey in sorted(due):
-                send = self._sends[journey]
+            for _, journey, send in sorted(due, key=lambda one: one[:2]):
                 if send.phase == OPEN:
                     self._judge(journey, send, at_ms=0)
                 else:
-                    del self._sends[journey]
+                    self._sends.drop(journey)
 
     def take(self) -> list[Lesson]:
         """The lessons since the last call."""
@@ -221,6 +228,7 @@ class Feedback:
     def _judge(self, journey: str, send: Send, *, at_ms: int) -> None:
         """Close as positive by a response at a time, as negative at 0."""
         send.phase, send.answered = CLOSED, at_ms > 0
+        self._sends.put(journey, send)
         if send.train and send.sent_slot != NO_SLOT:
             self.lessons.append(Lesson(journey, send, responded=at_ms > 0, at_ms=at_ms))
         self._time(journey, send)
@@ -230,10 +238,10 @@ class Feedback:
         return send.sent_ms <= at_ms <= send.sent_ms + send.window_ms
 
     def _keep(self, journey: str, send: Send) -> None:
-        self._sends[journey] = send
+        self._sends.put(journey, send)
         self._time(journey, send)
         if len(self._sends) > self._rules.journeys_max:
-            self._sends.pop(next(iter(self._sends)))
+            self._sends.drop(next(iter(self._sends)))
             self.given_up += 1
 
     def _due_ms(self, send: Send) -> int:
@@ -261,7 +269,24 @@ class Feedback:
 
     def load(self, dumped: Iterable[tuple[str, Send]]) -> None:
         """Take back what `dump` gave."""
-        self._sends, self._due, self._minutes = {}, {}, []
-        for journey, send in dumped:
-            self._sends[journey] = send
+        self._due, self._minutes = {}, []
+        told = dict(dumped)
+        self._sends.fill(told, told.values())
+        for journey, send in told.items():
+            self._time(journey, send)
+
+    def watch(self) -> None:
+        """Note changes from now on."""
+        self._sends.watch()
+        self.erased = False
+
+    def take_changes(self) -> tuple[list[str], list[str], list[Send]] | None:
+        """What changed since the last time; None for nothing."""
+        self.erased = False
+        return self._sends.take_changes()
+
+    def apply(self, changes: tuple[list[str], list[str], list[Send]]) -> None:
+        """Change as `take_changes` told."""
+        self._sends.apply(changes)
+        for journey, send in zip(*changes[1:], strict=True):
             self._time(journey, send)

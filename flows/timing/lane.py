@@ -14,11 +14,11 @@ import numpy as np
 from flows.model.calibration import Calibration
 from flows.model.exchange import UnreadableStateError
 from flows.steps.accept import ERASURE_TOPIC, MODEL_TOPIC, PROFILE_TOPIC
-from flows.steps.keep import OpenJournal
+from flows.steps.keep import Kept, OpenJournal
 from flows.timing.clusters import LaneClusters, cluster_rows
 from flows.timing.desk import Desk
 from flows.timing.ears import Ears
-from flows.timing.feedback import NO_SLOT, Feedback, Lesson, Send
+from flows.timing.feedback import NO_SLOT, Feedback, Lesson
 from flows.timing.learners import Counting, Fading, Kind, Pooling, take_in
 from flows.timing.people import PeopleTable
 from flows.timing.plans import Plans
@@ -30,6 +30,7 @@ from flows.timing.share import Shard, Shards
 from flows.timing.shelves import Shelves
 from flows.timing.trial import Trial
 from flows.timing.upgrade import STATE_VERSION, read_state, unreadable
+from flows.timing.waiting import Waiting
 from schemas.blocks import AcceptedBlock, Followed, OutRecord, Rows
 from schemas.policy import Training
 
@@ -72,6 +73,7 @@ class TimingLane:
         self.people = PeopleTable()
         self.plans = Plans(rules.people_max)
         self.feedback = Feedback(rules.feedback)
+        self._waiting = Kept(Waiting(self.plans, self.feedback))
         self.trial = Trial(rules.plan, subjects_max=rules.people_max, floor=rules.floor)
         self.calibration = Calibration()
         self.progressive = Calibration()
@@ -89,12 +91,15 @@ class TimingLane:
         self._ears = Ears(rules, people=self.people, plans=self.plans, feedback=self.feedback)
 
     def keep_in(self, journals: OpenJournal | None) -> None:
-        """Keep models in journals; to be said before `load` and the first block."""
+        """Keep in journals what grows; to be said before `load` and the first block."""
         self.shelves.keep_in(journals)
+        self._waiting.keep_in(journals)
 
     def follow(self, block: AcceptedBlock) -> Followed:
         """Take a block, and give the decisions and all else that follows from it."""
         self._begin(block.lane)
+        if not self._waiting.is_kept:
+            self._waiting.keep_as(f"timing-{block.lane:03d}")
         if block.topic == PROFILE_TOPIC:
             self._meet(block)
         elif block.topic in (MODEL_TOPIC, ERASURE_TOPIC):
@@ -333,8 +338,7 @@ class TimingLane:
                 "clock_ms": self._clock_ms,
                 "heard": [[*place, offset] for place, offset in self._heard.items()],
                 "published": [self._published, self._published_ms, self._judged_ms, self._news],
-                "plans": self.plans.dump(),
-                "feedback": self.feedback.dump(),
+                "waiting": self._waiting.dump(),
                 "trial": self.trial.dump(),
                 "calibration": pickle.dumps(self.calibration),
                 "progressive": pickle.dumps(self.progressive),
@@ -356,9 +360,7 @@ class TimingLane:
         self._clock_ms = state["clock_ms"]
         self._heard = {(topic, number): offset for topic, number, offset in state["heard"]}
         self._published, self._published_ms, self._judged_ms, self._news = state["published"]
-        self.plans.load(state["plans"])
-        sends = msgspec.convert(state["feedback"], list[tuple[str, Send]])
-        self.feedback.load(sends)
+        self._waiting.load(state["waiting"])
         self.trial.load(state["trial"])
         self.calibration = pickle.loads(state["calibration"])  # noqa: S301 - from our own store
         if state["progressive"] is not None:

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from flows.steps.noted import Changes, Noted
 from flows.timing.calendar import DAY_MS, SLOTS, Ints
 
 Bools = npt.NDArray[np.bool_]
@@ -24,39 +25,44 @@ class Plans:
     """Times of messages by person, each with its channel where that is known.
 
     State: at most `KEPT_A_PERSON` times a person, and those of `people_max` people; whoever was
-    touched longest ago goes first.
+    touched longest ago goes first. `erased` tells that somebody was forgotten since changes were
+    told.
     """
 
     def __init__(self, people_max: int) -> None:
         self._people_max = people_max
-        self._plans: dict[str, list[Plan]] = {}
+        self._plans: Noted[str, list[Plan]] = Noted()
+        self.erased = False
 
     def __len__(self) -> int:
         return len(self._plans)
 
     def of(self, subject: str) -> list[Plan]:
         """The times of one person."""
-        return self._plans.get(subject, [])
+        return self._plans.get(subject) or []
 
     def add(self, subject: str, at_ms: int, channel: str, *, now_ms: int) -> None:
         """Note a message that is planned or was sent; forgets what is long past."""
-        known = self._plans.pop(subject, [])
+        known = self._plans.drop(subject) or []
         kept = [plan for plan in known if plan[0] >= now_ms - _LOOK_BACK_MS]
-        self._plans[subject] = sorted([*kept, (at_ms, channel)])[-KEPT_A_PERSON:]
+        self._plans.put(subject, sorted([*kept, (at_ms, channel)])[-KEPT_A_PERSON:])
         if len(self._plans) > self._people_max:
-            self._plans.pop(next(iter(self._plans)))
+            self._plans.drop(next(iter(self._plans)))
 
     def drop(self, subject: str, at_ms: int, channel: str) -> None:
         """Take a plan back."""
         known = self._plans.get(subject)
         if known is not None and (at_ms, channel) in known:
             known.remove((at_ms, channel))
-            if not known:
-                del self._plans[subject]
+            if known:
+                self._plans.put(subject, known)
+            else:
+                self._plans.drop(subject)
 
     def forget(self, subject: str) -> None:
         """Forget a person."""
-        self._plans.pop(subject, None)
+        if self._plans.drop(subject) is not None:
+            self.erased = True
 
     def dump(self) -> list[tuple[str, list[Plan]]]:
         """The state, in the order in which people were touched."""
@@ -64,7 +70,26 @@ class Plans:
 
     def load(self, dumped: list[tuple[str, list[Plan]]]) -> None:
         """Take back what `dump` gave."""
-        self._plans = {subject: [(at, by) for at, by in plans] for subject, plans in dumped}
+        self._plans.fill(
+            [subject for subject, _ in dumped],
+            [[(at, by) for at, by in plans] for _, plans in dumped],
+        )
+
+    def watch(self) -> None:
+        """Note changes from now on."""
+        self._plans.watch()
+        self.erased = False
+
+    def take_changes(self) -> Changes | None:
+        """What changed since the last time; None for nothing."""
+        self.erased = False
+        return self._plans.take_changes()
+
+    def apply(self, changes: Changes) -> None:
+        """Change as `take_changes` told."""
+        gone, subjects, plans = changes
+        told = [[(at, by) for at, by in one] for one in plans]
+        self._plans.apply((gone, subjects, told))
 
 
 class Caps:

@@ -8,8 +8,8 @@ import msgspec
 
 from schemas.errors import PermanentError
 
-STATE_VERSION: Final = 4
-READABLE: Final = (1, 2, 3, STATE_VERSION)
+STATE_VERSION: Final = 5
+READABLE: Final = (1, 2, 3, 4, STATE_VERSION)
 
 
 class _Versioned(msgspec.Struct):
@@ -32,7 +32,7 @@ def read_state(dumped: bytes) -> dict[str, Any]:
 
     Version 2 added looks at whether people differ, and how well is predicted at learning; version
     3 clusters of people, and in the model what they have learned of each; version 4 may name a
-    journal for a model.
+    journal for a model; version 5 may name one for plans and sends, which are one part there.
     Errors: PermanentError for a version that this release does not know.
     """
     version = version_of(dumped)
@@ -41,6 +41,8 @@ def read_state(dumped: bytes) -> dict[str, Any]:
     state: dict[str, Any] = msgspec.msgpack.decode(dumped)
     state.setdefault("progressive", None)
     state.setdefault("clusters", None)
+    if "plans" in state:
+        state["waiting"] = {name: state.pop(name) for name in ("plans", "feedback")}
     if state["lane"] >= 0:
         state["trial"].setdefault("rhythms", None)
     return state

@@ -64,6 +64,9 @@ def test_after_lost_epochs_kept_journeys_are_what_was_saved(
             assert plain.follow(block) == kept.follow(block)
         assert diary_of(plain) == diary_of(kept)
         whole, mark = plain.dump(), kept.dump()
+        again = kept_in(journals)
+        again.load(mark)
+        assert diary_of(plain) == diary_of(again)
         if is_durable:
             inline, saved = whole, mark
             continue
