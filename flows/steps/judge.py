@@ -6,7 +6,6 @@ what may be refused is judged alone, at its place in the order. Of a few, each i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -20,6 +19,7 @@ from flows.steps.accept import PROFILE_TOPIC
 from flows.steps.deduplicate import Memory, Sight, salt_of
 from flows.steps.enrich import ProfileTable
 from flows.steps.keep import Kept
+from flows.steps.slots import Hashes, repeated
 from schemas.blocks import CheckedBlock
 from schemas.columns import encode_all
 from schemas.fates import Refusal
@@ -30,10 +30,11 @@ from schemas.rollup import MINUTE_MS
 from schemas.ticket import hash64
 from schemas.tickets import NO_LABEL, Numbers, Tickets, columns_at
 
-Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
+Purposes = npt.NDArray[np.uint16]
 
 _RUN_MIN: Final = 8
+_NO_PURPOSE: Final = -1
 
 
 class Candidates(msgspec.Struct, gc=False):
@@ -46,10 +47,10 @@ class Candidates(msgspec.Struct, gc=False):
     tickets: Tickets
     partitions: Numbers
     recorded_ms: Numbers
-    keys: list[int]
-    events: list[int]
-    contents: list[int]
-    purposes: list[int]
+    keys: Hashes
+    events: Hashes
+    contents: Hashes
+    purposes: Purposes
 
 
 class Judge:
@@ -89,19 +90,18 @@ class Judge:
         take = columns_at(places, len(raw.offsets))
         tickets = block.tickets.at(places)
         labels = tickets.labels
-        numbers = tickets.numbers.tolist()
         events, contents = _hashes(block, places, tickets)
         salts = np.array([salt_of(label.identity) for label in labels], np.uint64)
-        purposes = [self._numbers[label.purpose] for label in labels]
+        purposes = np.array([self._numbers[label.purpose] for label in labels], np.uint16)
         return Candidates(
             places=places,
             tickets=tickets,
             partitions=np.array(take(raw.partitions), np.int64),
             recorded_ms=np.array(take(raw.timestamps), np.int64),
-            keys=(events + salts[tickets.numbers]).tolist() if labels else [],
-            events=events.tolist(),
-            contents=contents.tolist(),
-            purposes=[purposes[number] for number in numbers],
+            keys=events + salts[tickets.numbers],
+            events=events,
+            contents=contents,
+            purposes=purposes[tickets.numbers],
         )
 
     def decide(
@@ -147,13 +147,9 @@ class Judge:
         consent = np.array([decision.consent for decision in decisions], np.bool_)
         for at in np.flatnonzero(consent[tickets.numbers]).tolist():
             suspect[at] |= not self._has_consent(found, at)
-        known = self.memory.contents
-        if not known.keys().isdisjoint(found.keys):
-            suspect |= np.array([key in known for key in found.keys], np.bool_)
-        if len(set(found.keys)) < len(found.keys):
-            times = Counter(found.keys)
-            suspect |= np.array([times[key] > 1 for key in found.keys], np.bool_)
-        return suspect
+        suspect |= self.memory.knows(found.keys)
+        again = repeated(found.keys)
+        return suspect | np.isin(found.keys, again) if again.size else suspect
 
     def _may_be_late(self, topic: str, found: Candidates) -> Mask:
         """Judged by the newest time that there can be before each, were all accepted."""
@@ -168,19 +164,32 @@ class Judge:
 
     def _may_not_fit_its_cause(self, found: Candidates) -> Mask:
         """A cause may be remembered, or be accepted in this block."""
-        here = dict(zip(found.events, found.purposes, strict=True))
-        repeated = len(here) < len(found.events)
         causations = found.tickets.causations
         suspect = np.zeros(len(causations), np.bool_)
-        for at, causation in enumerate(causations):
-            if causation:
-                cause = hash64(causation.encode())
-                known = self.memory.purposes.get(cause)
-                suspect[at] = repeated or not (
-                    (known is None or self._fits(found.purposes[at], known[0]))
-                    and (cause not in here or self._fits(found.purposes[at], here[cause]))
-                )
+        caused = np.array([at for at, cause in enumerate(causations) if cause], np.int64)
+        if repeated(found.events).size:
+            suspect[caused] = True
+            return suspect
+        causes = _hash_all([causations[at].encode() for at in caused.tolist()])
+        order = np.argsort(found.events)
+        behind = np.searchsorted(found.events, causes, sorter=order)
+        there = order[np.minimum(behind, len(order) - 1)]
+        here = found.events[there] == causes
+        known = self.memory.purposes_of(causes, unknown=_NO_PURPOSE)
+        purposes = found.purposes[caused]
+        suspect[caused] = self._do_not_fit(purposes, known)
+        suspect[caused[here]] |= self._do_not_fit(
+            purposes[here], found.purposes[there[here]].astype(np.int64)
+        )
         return suspect
+
+    def _do_not_fit(self, numbers: Purposes, causes: Numbers) -> Mask:
+        """Which purposes their causes are not open to; those that are alike are judged once."""
+        size = len(self.names)
+        pairs, back = np.unique(causes * size + numbers, return_inverse=True)
+        told = [divmod(pair, size) for pair in pairs.tolist()]
+        fits = [cause == _NO_PURPOSE or self._fits(number, cause) for cause, number in told]
+        return ~np.array(fits, np.bool_)[back]
 
     def _fits(self, number: int, cause_number: int) -> bool:
         purpose, cause = self.names[number], self.names[cause_number]
@@ -194,7 +203,7 @@ class Judge:
         if not subject:
             return True
         profile = self._profiles.get(subject)
-        return profile is not None and self.names[found.purposes[at]] in profile.granted
+        return profile is not None and self.names[found.purposes.item(at)] in profile.granted
 
     def _is_back(self, text: str) -> bool:
         return bool(text) and is_back_at(text, *self._gate)
@@ -214,7 +223,7 @@ class Judge:
             events=found.events[run],
             contents=found.contents[run],
             purposes=found.purposes[run],
-            at_ms=now_ms.tolist(),
+            at_ms=now_ms,
         )
 
     def judge(self, block: CheckedBlock, found: Candidates, at: int) -> Refusal | None:
@@ -236,15 +245,15 @@ class Judge:
         if causation:
             number = self.memory.purpose_of(hash64(causation.encode()), now_ms=now_ms)
             # Without a number the cause is of another lane, or forgotten.
-            if number is not None and not self._fits(found.purposes[at], number):
+            if number is not None and not self._fits(found.purposes.item(at), number):
                 return Refusal("T206", "/ce_datapurpose", "expected a purpose its cause is open to")
         if decision.consent and not self._has_consent(found, at):
             return Refusal("T404", "/ce_datapurpose", "expected the person's consent")
         sight = self.memory.see_key(
-            found.keys[at],
-            event=found.events[at],
-            content=found.contents[at],
-            purpose=found.purposes[at],
+            found.keys.item(at),
+            event=found.events.item(at),
+            content=found.contents.item(at),
+            purpose=found.purposes.item(at),
             now_ms=now_ms,
         )
         if sight is Sight.REPEAT:

@@ -64,7 +64,7 @@ def test_the_books_of_every_traffic_are_right(name: str, value: int, shape: Shap
 
 def test_what_is_held_is_as_many_as_was_asked_for() -> None:
     assert 7_001 == len(held.profiles(7_001))
-    assert 7_001 == len(held.events(7_001).contents)
+    assert 7_001 == len(held.events(7_001))
     assert 7_001 == len(held.cells(7_001))
     assert 7_001 == len(held.counters("pure")(7_001).ids)
     assert 7_001 == held.counters("pure")(7_001).counters().sum()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from flows.steps import slots
 from schemas import few
 
 
@@ -14,4 +15,6 @@ def by_column() -> Iterator[None]:
     """Few messages go by column, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(few, "MANY", 1)
+        patch.setattr(slots, "_MANY", 1)
+        patch.setattr(slots, "_REST", 0)
         yield

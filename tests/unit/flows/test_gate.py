@@ -137,7 +137,7 @@ def test_cells_and_memory_are_freed_when_every_partition_moved_on() -> None:
     bench.pass_(delivered(4), partition=4)
 
     assert 1 == len(bench.gate.rollup)
-    assert 2 == len(bench.gate.memory.contents)
+    assert 2 == len(bench.gate.memory)
 
 
 def test_a_repeat_is_dropped_and_another_content_is_refused() -> None:
@@ -166,7 +166,7 @@ def test_memory_has_a_bound() -> None:
         at_ms = NOW_MS - 20 * HOUR_MS + first * 1_000
         bench.pass_(*(delivered(first + n, at_ms=at_ms) for n in range(300)))
 
-    assert len(bench.gate.memory.contents) <= 1_300
+    assert len(bench.gate.memory) <= 1_300
 
 
 def test_a_purpose_that_its_cause_does_not_allow_is_refused() -> None:
