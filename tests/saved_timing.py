@@ -26,11 +26,12 @@ from tests.timing_world import MINUTE_MS, person, reacted, request, sent
 from tests.unit.flows.timing.harness import Post
 
 ABOUT: Final = FOLDER / "about_timing.json"
-UNRELEASED: Final = (3, 4)
+UNRELEASED: Final = (5,)
 ADDED: Final[dict[int, tuple[str, ...]]] = {
     2: ("progressive", "trial.rhythms"),
     3: ("clusters",),
     4: (),
+    5: (),
 }
 """What each version added to the one before it."""
 

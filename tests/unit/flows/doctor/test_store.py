@@ -371,7 +371,9 @@ def test_many_forgotten_states_are_a_warning(tmp_path: Path, store: Path) -> Non
 
 
 @pytest.mark.parametrize("spoil", ["none", "missing", "short", "damaged"])
-@pytest.mark.parametrize("step", ["pass_gate", "follow_journeys", "decide_times"])
+@pytest.mark.parametrize(
+    "step", ["pass_gate", "follow_journeys", "decide_times", "decide_times waiting"]
+)
 def test_journals_that_a_state_names_are_looked_at(tmp_path: Path, step: str, spoil: str) -> None:
     mark = Journal(tmp_path, "x").save(b"", lambda: b"all of it")
     path = tmp_path / "x.00000001.journal"
@@ -385,9 +387,10 @@ def test_journals_that_a_state_names_are_looked_at(tmp_path: Path, step: str, sp
         "pass_gate": {"version": GATE_VERSION, "memory": part},
         "follow_journeys": {"version": 2, "kept": part},
         "decide_times": {"version": max(READABLE), "learners": {"usual": part, "old": b""}},
+        "decide_times waiting": {"version": max(READABLE), "waiting": part},
     }
     state = pickle.dumps(msgspec.msgpack.encode(told[step]))
-    saved: dict[StateKey, bytes | None] = {(f"all.{step}", "000"): state}
+    saved: dict[StateKey, bytes | None] = {(f"all.{step.split(maxsplit=1)[0]}", "000"): state}
     shape = Shape("all", 2, FLOWS["all"].step_ids)
 
     found = check_states({"cell": Store((), (), 0, 1, saved, 0, 0)}, shape, tmp_path)
