@@ -84,7 +84,7 @@ def find_cells(folder: Path) -> list[Cell]:
         match = _CELL.fullmatch(path.name)
         if match and path.is_dir():
             cells.append(Cell(path, int(match[1]), int(match[2])))
-    if not cells and _files(folder):
+    if not cells and files_of(folder):
         cells.append(Cell(folder, 0, 1))
     return sorted(cells, key=lambda cell: (cell.of, cell.number))
 
@@ -112,7 +112,7 @@ def read_store(folder: Path) -> Store:
     then be half there. Damage inside a snapshot's bytes is not seen here.
     Errors: ConfigError when there is no store; PermanentError when a file cannot be read.
     """
-    files = _files(folder)
+    files = files_of(folder)
     if not files:
         raise ConfigError(
             do="read", kind="recovery store", name=folder.name, found="no file part-*.sqlite3"
@@ -126,7 +126,7 @@ def check_store(folder: Path) -> None:
 
     Errors: as `read_store`.
     """
-    with _opened(_files(folder)):
+    with _opened(files_of(folder)):
         pass
 
 
@@ -148,7 +148,8 @@ def _opened(files: list[Path]) -> Iterator[list[sqlite3.Connection]]:
             ) from None
 
 
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """The files of a store, by their number."""
     found = [path for path in folder.glob("part-*.sqlite3") if _PART.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.stem.removeprefix("part-")))
 

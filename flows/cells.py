@@ -24,6 +24,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 
 from connectors.disk import sync_path
 from connectors.recovery import check_store, find_cells, read_store
+from connectors.recovery_write import forget_ahead
 from schemas.errors import ConfigError, TransientError
 
 _log = structlog.get_logger(__name__)
@@ -307,6 +308,9 @@ def opened_store(
                 hint="restore the folder from a backup, or start from an empty data folder",
             )
         check_store(folder)  # a damaged one is told here, and not by the engine's panic
+        forgotten = forget_ahead(folder)
+        if forgotten:
+            _log.info("epoch_in_doubt", store=name, snapshots=forgotten, doing="repeated")
         yield RecoveryConfig(folder, backup_interval=timedelta(0))
 
 

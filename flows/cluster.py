@@ -10,10 +10,15 @@ Items cross from one process to another pickled; all that they are made of is in
 
 from __future__ import annotations
 
+import argparse
+import os
+from pathlib import Path
+
 import structlog
 from bytewax.dataflow import Dataflow
 
 from connectors.crash import arm
+from connectors.recovery_write import forget_ahead
 from connectors.tell import tell_pickling
 from connectors.watchdog import Watchdog
 from flows.cells import Cell
@@ -35,6 +40,7 @@ def ingest() -> Dataflow:
     settings = read_settings()
     set_up_log(settings.log)
     arm(settings.crash_at)
+    forget_what_was_not_durable()
     stop = Stop()
     stop.listen()
     stop.listen_from_aside()
@@ -45,3 +51,17 @@ def ingest() -> Dataflow:
     watchdog.start()
     _log.info("flow_started", flow="ingest", lanes=settings.lanes)
     return flow
+
+
+def forget_what_was_not_durable() -> None:
+    """Remove from the engine's store what is left there of an epoch that did not end.
+
+    Each process does so before it joins: until all have, the engine writes nothing.
+    Errors: those of `forget_ahead`.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-r", "--recovery-directory")
+    told = parser.parse_known_args()[0].recovery_directory
+    folder = told or os.environ.get("BYTEWAX_RECOVERY_DIRECTORY")
+    if folder and forget_ahead(Path(folder)):
+        _log.info("epoch_in_doubt", store=Path(folder).name, doing="repeated")
