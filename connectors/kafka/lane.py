@@ -159,7 +159,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         blocks = self._read(room) if room else self._wait()
         if blocks:
             self._turns.give()
-        else:
+        elif self._turns.rests:
             self._source.on_idle()
         now_s = self._source.clock.steady_s()
         if now_s - self._looked_s >= _LOOK_EVERY_S:

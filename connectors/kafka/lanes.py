@@ -31,7 +31,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     """A Bytewax source whose parts are lanes and whose items are `(lane, block)`.
 
     `own` are the lanes of this process; all of them when not given. `on_durable` is called
-    whenever an epoch has become durable on all workers, `on_idle` when a lane found nothing new.
+    whenever an epoch has become durable on all workers, `on_idle` when no lane here finds more.
     `tables` (compacted) are read whole before the first message of `streams`, from their
     beginning at every start; both are then read on together. `shared` names those tables that
     every lane reads whole, all partitions of them. `stop` ends the stream when it

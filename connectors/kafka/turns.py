@@ -12,13 +12,14 @@ class Turns:
     """Whose turn it is, among lanes that the engine asks in rising order, round after round.
 
     Promise: a lane that asks in each round waits for one block of each other lane at most; one that
-    asks no more keeps nobody waiting.
+    asks no more keeps nobody waiting. `rests` tells that none gave anything in the round before.
     State: none that lasts.
     """
 
     def __init__(self) -> None:
         self._last = -1
         self._given = False
+        self.rests = False
         self._asked: set[int] = set()
         self._queue: list[int] = []
 
@@ -42,4 +43,5 @@ class Turns:
     def _begin_round(self) -> None:
         self._queue = [lane for lane in self._queue if lane in self._asked]
         self._asked.clear()
+        self.rests = not self._given
         self._given = False

@@ -42,7 +42,7 @@ class Diary(NamedTuple):
             part.watch()
 
     def has_erased(self) -> bool:
-        """Never: people are pseudonyms here, which end with their keys, and go with their time."""
+        """Never: people are pseudonyms here, which end with their keys."""
         return False
 
     def take_changes(self) -> bytes:

@@ -149,7 +149,9 @@ class People:
         if not person.touches and not person.results:
             self._people.drop(subject)
             return
-        self._people.put(subject, _encode(person))
+        packed = _encode(person)
+        if packed != self._people.get(subject):
+            self._people.put(subject, packed)
         if not known:
             self._wheel.add(subject, self._due_ms(person))
 

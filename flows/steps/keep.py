@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from schemas.errors import PermanentError
 
 Mark = tuple[str, int, int]
+
+
+RENEW_S: Final = 86_400
+"""How long a journal grows before it begins anew with a whole."""
 
 
 class Keeper(Protocol):
@@ -64,12 +69,16 @@ class Kept:
     """A part of a lane's state, in a journal once `keep_as` has named one.
 
     Promise: after `load` the part is what it was at `dump`, with a journal or without. Saving costs
-    what changed, with one; else what there is.
+    what changed, with one; else what there is. What went out of the part with its time is gone from
+    the journal with the first `dump` that is `RENEW_S` after its whole.
     Errors: those of the journal; PermanentError for a state in a journal where there are none.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, *, now_s: Callable[[], float] = time.time) -> None:
         self._part = part
+        self._now_s = now_s
+        self._whole_s = 0
+        self._number = 0
         self._open: OpenJournal | None = None
         self._journal: Keeper | None = None
 
@@ -92,10 +101,14 @@ class Kept:
         """The part as plain values: all of it, or how far its journal counts."""
         if self._journal is None:
             return self._part.dump()
-        anew = self._part.has_erased()
+        now_s = int(self._now_s())
+        anew = self._part.has_erased() or now_s - self._whole_s >= RENEW_S
         changes = self._part.take_changes()
         whole = lambda: msgspec.msgpack.encode(self._part.dump())  # noqa: E731 - seldom called
-        return {"journal": self._journal.save(changes, whole, anew=anew)}
+        mark = self._journal.save(changes, whole, anew=anew)
+        if mark[1] != self._number:
+            self._number, self._whole_s = mark[1], now_s
+        return {"journal": mark, "whole_s": self._whole_s}
 
     def load(self, dumped: Any) -> None:
         """Take back what `dump` gave."""
@@ -117,4 +130,5 @@ class Kept:
         for changes in chunks:
             self._part.apply(changes)
         self._journal = journal
+        self._number, self._whole_s = number, dumped.get("whole_s", 0)
         self._part.watch()

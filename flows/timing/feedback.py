@@ -198,11 +198,11 @@ class Feedback:
             self._keep(journey, early)
 
     def forget(self, subject: str) -> None:
-        """Drop everything about a person."""
+        """Drop everything about a person, of whom earlier changes may tell more."""
         gone = [journey for journey, send in self._sends.items() if send.subject == subject]
         for journey in gone:
             self._sends.drop(journey)
-            self.erased = True
+        self.erased = True
 
     def expire(self, clock_ms: int) -> None:
         """Let the time of all that is due by now be over, in the order in which it is due."""

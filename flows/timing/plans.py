@@ -60,9 +60,9 @@ class Plans:
                 self._plans.drop(subject)
 
     def forget(self, subject: str) -> None:
-        """Forget a person."""
-        if self._plans.drop(subject) is not None:
-            self.erased = True
+        """Forget a person, of whom earlier changes may tell even where nothing is left."""
+        self._plans.drop(subject)
+        self.erased = True
 
     def dump(self) -> list[tuple[str, list[Plan]]]:
         """The state, in the order in which people were touched."""

@@ -113,3 +113,26 @@ def test_a_state_in_a_journal_is_refused_where_there_are_none(
 
     with pytest.raises(PermanentError, match="found no folder of journals here"):
         Kept(Memory(TTL_MS, 20)).load(part.dump())
+
+
+def test_what_went_with_its_time_is_gone_from_the_journal_after_a_day(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """A restart does not make it younger."""
+    journals = Journals(tmp_path_factory.mktemp("journals"))
+    now_s = [1_000.0]
+    held = Memory(TTL_MS, 1_000_000)
+    part = Kept(held, now_s=lambda: now_s[0])
+    part.keep_in(journals.open)
+    part.keep_as("gate-000")
+    numbers = []
+    for hours in (0, 1, 23, 24, 25, 49):
+        now_s[0] = 1_000.0 + hours * 3_600
+        remember([hours], hours)(held)
+        state = part.dump()
+        numbers.append(state["journal"][1])
+        held = Memory(TTL_MS, 1_000_000)
+        part = Kept(held, now_s=lambda: now_s[0])
+        part.keep_in(journals.open)
+        part.load(state)
+    assert numbers == [1, 1, 1, 2, 2, 3]

@@ -76,7 +76,7 @@ def test_after_lost_epochs_kept_journeys_are_what_was_saved(
         kept.load(saved)
         assert diary_of(plain) == diary_of(kept)
     told = msgspec.msgpack.decode(saved)["kept"]
-    assert set(told) == {"journal"} or not any(durable)
+    assert "journal" in told or not any(durable)
 
 
 def test_the_stories_have_what_is_kept_and_what_is_dropped() -> None:

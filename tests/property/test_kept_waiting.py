@@ -158,16 +158,37 @@ def test_after_lost_epochs_what_is_kept_is_what_was_saved(
         assert plain.dump() == held.dump()
 
 
-@pytest.mark.parametrize("where", ["plans", "feedback"])
-def test_who_is_forgotten_is_gone_from_disk(tmp_path: Path, where: str) -> None:
+def plan_of(waiting: Waiting, person: int) -> None:
+    waiting.plans.add(f"usr_{person}", HOUR_MS, "push", now_ms=HOUR_MS)
+
+
+def send_of(waiting: Waiting, person: int) -> None:
+    waiting.feedback.plan(f"jny-{person}", a_send(person, 1, PLANNED))
+
+
+def expired_answer_of(waiting: Waiting, person: int) -> None:
+    response(f"jny-{person}", 1, person)(waiting)
+    waiting.feedback.expire(90 * HOUR_MS)
+
+
+def called_off_plan_of(waiting: Waiting, person: int) -> None:
+    plan_of(waiting, person)
+    waiting.plans.drop(f"usr_{person}", HOUR_MS, "push")
+
+
+@pytest.mark.parametrize("leave", [plan_of, send_of, expired_answer_of, called_off_plan_of])
+def test_who_is_forgotten_is_gone_from_disk(
+    tmp_path: Path, leave: Callable[[Waiting, int], None]
+) -> None:
+    """Also where nothing is left of the person but in earlier changes."""
     waiting = make_waiting()
     part = kept_in(waiting, tmp_path)
     part.keep_as("timing-000")
+    part.dump()
     for person in (1, 2):
-        if where == "plans":
-            waiting.plans.add(f"usr_{person}", HOUR_MS, "push", now_ms=HOUR_MS)
-        else:
-            waiting.feedback.plan(f"jny-{person}", a_send(person, 1, PLANNED))
+        leave(waiting, person)
+        part.dump()
+    plan_of(waiting, 2)
     part.dump()
     waiting.plans.forget("usr_1")
     waiting.feedback.forget("usr_1")

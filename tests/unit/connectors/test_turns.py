@@ -59,3 +59,14 @@ def test_a_lane_that_keeps_asking_waits_for_one_block_of_each_other(asked: list[
         assert len(gave) <= 1
         since = [] if gave == [2] else [*since, *gave]
         assert len(set(since)) == len(since)
+
+
+def test_a_round_in_which_nobody_gave_is_rest() -> None:
+    turns, rests = Turns(), []
+    for busy in ({1}, set[int](), {0, 1}, set[int](), set[int](), {1}, set[int]()):
+        for lane in (0, 1):
+            if turns.ask(lane) and lane in busy:
+                turns.give()
+        rests.append(turns.rests)
+
+    assert [False, False, True, False, True, True, False] == rests

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.garbage import YOUNG_MAX, IdleCollector
+from flows.garbage import EPOCHS, YOUNG_MAX, IdleCollector
 
 
 class Ring:
@@ -63,4 +63,17 @@ def test_what_outlived_a_look_is_found_after_its_epoch(looks: list[int]) -> None
     idle.rest()
     idle.rest()
     assert looks == [0, 1]
+    assert not rings()
+
+
+def test_what_outlived_its_epoch_is_found_after_many(looks: list[int]) -> None:
+    idle = IdleCollector()
+    kept = [Ring() for _ in range(10)]
+    for epoch in range(1, EPOCHS + 1):
+        idle.end_epoch()
+        idle.rest()
+        if epoch == EPOCHS // 2:
+            kept.clear()
+            assert rings()
+    assert looks == [1] * (EPOCHS - 1) + [2]
     assert not rings()

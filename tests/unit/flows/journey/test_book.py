@@ -327,3 +327,17 @@ def test_people_are_forgotten_when_nothing_can_change_any_more() -> None:
     people.pass_time(NOW_MS + 8 * DAY_MS + 120_000)
 
     assert 0 == len(people)
+
+
+def test_a_look_at_people_after_a_start_changes_nobody_who_stays() -> None:
+    """Else the first epoch after each start would save everybody again."""
+    people = People(RULES)
+    touches = [Touch(NOW_MS, 7, "jny-1", "spring", "ntf-1")]
+    people.take("usr_1", touches, [], NOW_MS)
+    again = People(RULES)
+    again.load(people.dump())
+    again.watch()
+    again.pass_time(NOW_MS + 60_000)
+
+    assert again.take_changes() is None
+    assert people.dump() == again.dump()

@@ -48,7 +48,7 @@ def test_the_usual_model_is_kept_in_a_journal_and_others_whole(tmp_path: Path) -
     live(made)
     state = saved(made)
 
-    assert {"journal"} == {*state["usual"]}
+    assert {"journal", "whole_s"} == {*state["usual"]}
     assert isinstance(state["spring"], bytes)
     again = shelves(tmp_path, usual="latent_class", spring="linucb")
     again.load(state, lane=2)
