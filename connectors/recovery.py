@@ -183,12 +183,26 @@ def _check(part: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _read(parts: list[sqlite3.Connection], files: list[Path]) -> Store:
+def epoch_of_whole(parts: list[sqlite3.Connection]) -> int | None:
+    """The epoch that the next start resumes from; None where not all parts are of one moment."""
+    found = _parts_of(parts)
+    epoch = _resume_from(parts)[1]
+    numbers = sorted(part.number for part in found)
+    is_whole = bool(found) and all(numbers == [*range(part.of)] for part in found)
+    fits = all(part.commit_epoch is None or part.commit_epoch <= epoch for part in found)
+    return epoch if is_whole and fits else None
+
+
+def _parts_of(parts: list[sqlite3.Connection]) -> list[Part]:
     commits = dict(_rows(parts, "SELECT part_index, commit_epoch FROM commits"))
-    found = [
+    return [
         Part(number, of, commits.get(number))
         for number, of in _rows(parts, "SELECT part_index, part_count FROM parts")
     ]
+
+
+def _read(parts: list[sqlite3.Connection], files: list[Path]) -> Store:
+    found = _parts_of(parts)
     execution, resume_epoch = _resume_from(parts)
     here = {part.number for part in found}
     wanted = max((part.of for part in found), default=0)

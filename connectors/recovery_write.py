@@ -6,19 +6,18 @@ result with the engine itself.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from bytewax.recovery import init_db_dir
 
 from connectors.disk import sync_path
-from connectors.recovery import FIRST_EPOCH, StateKey, files_of, read_store
+from connectors.recovery import FIRST_EPOCH, StateKey, epoch_of_whole, files_of
+from schemas.errors import TransientError
 
 _BUSY_S_MAX: Final = 5.0
 
@@ -55,32 +54,40 @@ def forget_ahead(folder: Path) -> int:
     Promise: a start reads no snapshot of an epoch that an earlier execution did not end. The engine
     ignores them at the next start, and the epoch that is repeated writes over those of the keys
     that it meets; a key that it does not meet keeps what is ahead of it, and that is read once the
-    repeated epoch is durable. So this is for each start, before the engine has the store open.
-    Without all parts of a store nobody knows where the next start begins, and nothing is removed.
-    Errors: those of `read_store`.
+    repeated epoch is durable. So this is for each start, before the engine has the store open, and
+    while nobody else has: of an epoch that is just being saved it would take what is there.
+    Where parts are missing or do not fit together nobody knows where the next start begins, and
+    nothing is removed.
+    Errors: TransientError when a file cannot be read or written.
     Source: Bytewax 0.21.1, src/recovery.rs: snapshots are taken of awoken keys, loaded below the
     epoch to resume from, and removed once newer ones are there.
     """
-    if not files_of(folder):
-        return 0
-    with _alone(folder):
-        store = read_store(folder)
-        if store.missing:
-            return 0
-        return sum(_forget_from(store.resume_epoch, path) for path in files_of(folder))
-
-
-def _forget_from(epoch: int, path: Path) -> int:
-    with closing(sqlite3.connect(path, timeout=_BUSY_S_MAX)) as part, part:
-        return part.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (epoch,)).rowcount
+    try:
+        with ExitStack() as stack:
+            files = files_of(folder)
+            parts = [stack.enter_context(_begun(path)) for path in files]
+            epoch = epoch_of_whole(parts)
+            if epoch is None:
+                return 0
+            query = "DELETE FROM snaps WHERE snap_epoch >= ?"
+            removed = sum(part.execute(query, (epoch,)).rowcount for part in parts)
+            for part in parts:
+                part.execute("COMMIT")
+            return removed
+    except sqlite3.Error as err:
+        raise TransientError(
+            do="prepare",
+            kind="recovery store",
+            name=folder.name,
+            found=f"SQLite error {getattr(err, 'sqlite_errorname', type(err).__name__)}",
+            hint="see that the disk has room and that no other process has the store open; nothing "
+            "is lost",
+        ) from None
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let processes of one machine that share a store do this one after the other."""
-    place = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(place)
+def _begun(path: Path) -> Iterator[sqlite3.Connection]:
+    """A file of a store, for this one alone until it is closed; what is not committed is undone."""
+    with closing(sqlite3.connect(path, timeout=_BUSY_S_MAX, isolation_level=None)) as part:
+        part.execute("BEGIN IMMEDIATE")
+        yield part

@@ -52,12 +52,14 @@ class Process(NamedTuple):
     """What a flow is told about the process it runs in.
 
     `journals` opens those beside the recovery store; None where no folder belongs to it alone.
+    `joined` is called when the engine shares lanes out: all processes of it are there then.
     """
 
     cell: Cell
     stop: Stop
     beat: Callable[[], None] = lambda: None
     journals: OpenJournal | None = None
+    joined: Callable[[], None] = lambda: None
 
 
 def watch_metrics(gate: LaneGate, outputs: Outputs) -> None:
@@ -103,6 +105,7 @@ def make_source(
         order_folder=Home(settings.data, flow_id).stores / "order",
         on_durable=note_durable,
         on_idle=garbage.rest,
+        on_joined=process.joined,
         block_messages_max=settings.block_messages_max,
         epoch_messages_max=settings.epoch_messages_max,
         queue_kbytes_max=kafka.queue_kbytes_max,

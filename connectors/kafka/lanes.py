@@ -31,7 +31,8 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     """A Bytewax source whose parts are lanes and whose items are `(lane, block)`.
 
     `own` are the lanes of this process; all of them when not given. `on_durable` is called
-    whenever an epoch has become durable on all workers, `on_idle` when no lane here finds more.
+    whenever an epoch has become durable on all workers, `on_idle` when no lane here finds more,
+    `on_joined` when the engine asks for the lanes, which it does once all its processes are there.
     `tables` (compacted) are read whole before the first message of `streams`, from their
     beginning at every start; both are then read on together. `shared` names those tables that
     every lane reads whole, all partitions of them. `stop` ends the stream when it
@@ -63,6 +64,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         order_folder: Path | None = None,
         on_durable: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
+        on_joined: Callable[[], None] = lambda: None,
         block_messages_max: int = 5_000,
         epoch_messages_max: int = 250_000,
         queue_kbytes_max: int = 16_384,
@@ -84,6 +86,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         self.order_folder = order_folder
         self.on_durable = on_durable
         self.on_idle = on_idle
+        self._on_joined = on_joined
         count = max(len(self.own), 1)
         share = max(block_messages_max // count, BLOCK_MIN)
         self.block_messages_max = min(
@@ -117,6 +120,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
 
     def list_parts(self) -> list[str]:
         """The lanes of this process, in the form that keys have too."""
+        self._on_joined()
         return [lane_key(lane) for lane in self.own]
 
     @tells("read_lanes")

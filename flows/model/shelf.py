@@ -65,6 +65,7 @@ class Shelf:
         rows = np.flatnonzero(people.changed)
         standing = self._model.dump_standing()
         stands = standing == self._stood
+        people.erased = False
         if stands and not len(rows) and not people.acts:
             return b""
         changes = {
@@ -74,7 +75,7 @@ class Shelf:
             "rows": _told(people, rows),
             "standing": None if stands else standing,
         }
-        people.acts, people.erased, self._stood = [], False, standing
+        people.acts, self._stood = [], standing
         people.changed[rows] = False
         return msgspec.msgpack.encode(changes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
+from zlib import crc32
 
 import msgspec
 
@@ -15,6 +16,8 @@ Mark = tuple[str, int, int]
 
 RENEW_S: Final = 86_400
 """How long a journal grows before it begins anew with a whole."""
+
+_APART_S: Final = 14_400
 
 
 class Keeper(Protocol):
@@ -69,8 +72,9 @@ class Kept:
     """A part of a lane's state, in a journal once `keep_as` has named one.
 
     Promise: after `load` the part is what it was at `dump`, with a journal or without. Saving costs
-    what changed, with one; else what there is. What went out of the part with its time is gone from
-    the journal with the first `dump` that is `RENEW_S` after its whole.
+    what changed, with one; else what there is. A `dump` that is `RENEW_S` after the whole, or up to
+    four hours sooner, so that not all are due at once, begins anew: what went out of the part with
+    its time is gone from disk with the `dump` after that one.
     Errors: those of the journal; PermanentError for a state in a journal where there are none.
     """
 
@@ -79,6 +83,7 @@ class Kept:
         self._now_s = now_s
         self._whole_s = 0
         self._number = 0
+        self._renew_s = RENEW_S
         self._open: OpenJournal | None = None
         self._journal: Keeper | None = None
 
@@ -94,15 +99,15 @@ class Kept:
     def keep_as(self, name: str) -> None:
         """Name the journal, where there are some and none was named before."""
         if self._open is not None and self._journal is None:
-            self._journal = self._open(name)
-            self._part.watch()
+            self._write_to(self._open(name), name)
 
     def dump(self) -> Any:
         """The part as plain values: all of it, or how far its journal counts."""
         if self._journal is None:
             return self._part.dump()
         now_s = int(self._now_s())
-        anew = self._part.has_erased() or now_s - self._whole_s >= RENEW_S
+        is_young = 0 <= now_s - self._whole_s < self._renew_s
+        anew = self._part.has_erased() or not is_young
         changes = self._part.take_changes()
         whole = lambda: msgspec.msgpack.encode(self._part.dump())  # noqa: E731 - seldom called
         mark = self._journal.save(changes, whole, anew=anew)
@@ -129,6 +134,10 @@ class Kept:
         self._part.load(msgspec.msgpack.decode(next(chunks)))
         for changes in chunks:
             self._part.apply(changes)
-        self._journal = journal
         self._number, self._whole_s = number, dumped.get("whole_s", 0)
+        self._write_to(journal, name)
+
+    def _write_to(self, journal: Keeper, name: str) -> None:
+        self._journal = journal
+        self._renew_s = RENEW_S - crc32(name.encode()) % _APART_S
         self._part.watch()

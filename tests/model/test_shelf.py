@@ -244,3 +244,14 @@ def test_a_model_of_another_release_is_refused() -> None:
         Shelf(new_model()).load(msgspec.msgpack.encode({**whole, "version": 99}))
     with pytest.raises(UnreadableStateError, match="other bytes"):
         Shelf(new_model()).load(b"\xc1")
+
+
+def test_who_was_never_known_is_forgotten_once() -> None:
+    """Else every epoch that learns nothing would save the whole again."""
+    model = DeliveryTimeModel(seed=1)
+    shelf = Shelf(model)
+    shelf.watch()
+    model.forget("usr_nobody")
+    assert shelf.has_erased()
+    assert shelf.take_changes() == b""
+    assert not shelf.has_erased()

@@ -126,7 +126,7 @@ def test_what_went_with_its_time_is_gone_from_the_journal_after_a_day(
     part.keep_in(journals.open)
     part.keep_as("gate-000")
     numbers = []
-    for hours in (0, 1, 23, 24, 25, 49):
+    for hours in (0, 1, 19, 24, 25, 49):
         now_s[0] = 1_000.0 + hours * 3_600
         remember([hours], hours)(held)
         state = part.dump()
@@ -136,3 +136,5 @@ def test_what_went_with_its_time_is_gone_from_the_journal_after_a_day(
         part.keep_in(journals.open)
         part.load(state)
     assert numbers == [1, 1, 1, 2, 2, 3]
+    now_s[0] = 0.0  # a clock that was ahead before
+    assert part.dump()["journal"][1] == 4

@@ -16,6 +16,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from connectors.recovery import read_store
 from connectors.recovery_write import forget_ahead, write_store
+from schemas.errors import TransientError
 
 STEP = "counted.count.stateful_batch"
 
@@ -93,14 +94,54 @@ def test_what_is_durable_stays(store: Path) -> None:
     assert (before.states, before.resume_epoch) == (after.states, after.resume_epoch)
 
 
-def test_nothing_is_removed_where_a_part_is_missing(tmp_path: Path) -> None:
-    """Where the next start begins may be told by the part that is not here."""
-    write_store(tmp_path / "store", {("s", "a"): pickle.dumps(1)}, parts=2)
-    with closing(sqlite3.connect(tmp_path / "store" / "part-0.sqlite3")) as part, part:
+def add_ahead(folder: Path, epoch: int) -> None:
+    with closing(sqlite3.connect(folder / "part-0.sqlite3")) as part, part:
         part.execute(
             "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change)"
-            " VALUES ('s', 'a', 99, ?)",
-            (pickle.dumps(2),),
+            " VALUES ('s', 'a', ?, ?)",
+            (epoch, pickle.dumps(2)),
         )
-    (tmp_path / "store" / "part-1.sqlite3").unlink()
-    assert forget_ahead(tmp_path / "store") == 0
+
+
+def test_nothing_is_removed_where_a_part_is_missing(tmp_path: Path) -> None:
+    """Where the next start begins may be told by the part that is not here."""
+    folder = tmp_path / "store"
+    write_store(folder, {("s", "a"): pickle.dumps(1)}, parts=2)
+    add_ahead(folder, 99)
+    (folder / "part-1.sqlite3").rename(tmp_path / "elsewhere")
+    assert forget_ahead(folder) == 0
+    (tmp_path / "elsewhere").rename(folder / "part-1.sqlite3")
+    assert forget_ahead(folder) == 1
+
+
+def test_nothing_is_removed_where_a_part_is_an_older_copy(tmp_path: Path) -> None:
+    """The engine refuses such a store; once the right copy is back, all of it is needed."""
+    folder = tmp_path / "store"
+    write_store(folder, {("s", "a"): pickle.dumps(1)}, parts=2)
+    add_ahead(folder, 50)
+    with closing(sqlite3.connect(folder / "part-1.sqlite3")) as part, part:
+        part.execute("INSERT INTO commits (part_index, commit_epoch) VALUES (1, 60)")
+    assert forget_ahead(folder) == 0
+
+
+def test_a_store_that_another_has_open_for_writing_is_told_in_words(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.recovery_write._BUSY_S_MAX", 0.1)
+    other = sqlite3.connect(store / "part-0.sqlite3", isolation_level=None)
+    with closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TransientError, match="found SQLite error SQLITE_BUSY"):
+            forget_ahead(store)
+
+
+def test_what_could_not_be_done_in_all_parts_is_done_in_none(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    write_store(folder, {("s", "a"): pickle.dumps(1)}, parts=2)
+    add_ahead(folder, 99)
+    with closing(sqlite3.connect(folder / "part-1.sqlite3")) as part, part:
+        part.execute("DROP TABLE snaps")
+    with pytest.raises(TransientError, match="SQLITE_ERROR"):
+        forget_ahead(folder)
+    with closing(sqlite3.connect(folder / "part-0.sqlite3")) as part:
+        assert part.execute("SELECT count(*) FROM snaps").fetchone() == (2,)

@@ -61,7 +61,7 @@ def test_a_lane_that_keeps_asking_waits_for_one_block_of_each_other(asked: list[
         assert len(set(since)) == len(since)
 
 
-def test_a_round_in_which_nobody_gave_is_rest() -> None:
+def test_it_is_rest_when_nobody_gave_since_a_lane_asked_before() -> None:
     turns, rests = Turns(), []
     for busy in ({1}, set[int](), {0, 1}, set[int](), set[int](), {1}, set[int]()):
         for lane in (0, 1):
@@ -69,4 +69,15 @@ def test_a_round_in_which_nobody_gave_is_rest() -> None:
                 turns.give()
         rests.append(turns.rests)
 
-    assert [False, False, True, False, True, True, False] == rests
+    assert [False, False, False, False, True, True, False] == rests
+
+
+def test_a_quiet_lane_that_asks_out_of_step_is_no_rest_while_another_gives() -> None:
+    turns, rests = Turns(), []
+    for _ in range(5):
+        turns.ask(2)
+        rests.append(turns.rests)
+        if turns.ask(1):
+            turns.give()
+
+    assert rests == [False] * 5
