@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
 
-from connectors.clickhouse import gather, writer
+from connectors.clickhouse import gather
+from connectors.clickhouse.held import Held
 from connectors.clickhouse.writer import TableWriter, get_ready
 from flows.garbage import tune_garbage_collection
 from flows.ingest import make_checker, make_gate
@@ -56,7 +57,7 @@ STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
     ("rows: rollup", LaneGate, "_roll_up"),
     ("rows: rollup, counters", Rollup, "add"),
     ("rows: to Arrow", gather, "to_batch"),
-    ("rows: one a key", writer, "latest"),
+    ("rows: one a cell", Held, "take"),
     ("snapshot: remembered events", Memory, "dump"),
     ("snapshot: the rest", LaneGate, "dump"),
 )
