@@ -13,6 +13,9 @@ from typing import Final
 YOUNG_MAX: Final = 5_000
 """Objects that were made since the last look, from which a pause is used for one."""
 
+EPOCHS: Final = 100
+"""Epochs of lanes after which a pause is used for a look at all that was made since the start."""
+
 
 def tune_garbage_collection() -> None:
     """Look for reference cycles seldom by itself.
@@ -22,10 +25,6 @@ def tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
-
-
-EPOCHS: Final = 100
-"""Epochs of lanes after which a pause is used for a look at all that was made since the start."""
 
 
 class IdleCollector:
