@@ -47,6 +47,9 @@ from schemas.errors import AirsideError, ConfigError, PermanentError, TransientE
 
 _log = structlog.get_logger(__name__)
 
+_EARLY: Final = 0.8
+"""The share of an epoch after which its rows are handed over, so that few are left at its end."""
+
 
 class Process(NamedTuple):
     """What a flow is told about the process it runs in.
@@ -141,6 +144,7 @@ def make_behind_sink(settings: Settings, process: Process, flow_id: str) -> Behi
         make_writer=_make_writer(settings, process, on_wait=lambda: None),
         rows_max=settings.clickhouse.rows_max,
         wait_s_max=settings.wait_s_max,
+        early_s=_EARLY * settings.epoch_s,
         stop=process.stop,
         on_wait=process.beat,
         receipts=Receipts(

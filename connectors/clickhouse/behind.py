@@ -55,7 +55,9 @@ class BehindWriter:
 
     State: rows that are not confirmed: of the running epoch and the one before it, at most about
     `AHEAD_MAX` times `rows_max` a table and what a block adds.
-    Units: `wait_s_max` bounds all waits of one epoch together, whatever they are for.
+    Units: `wait_s_max` bounds all waits of one epoch together, whatever they are for. So long after
+    an epoch's first rows, `early_s`, all that is there is handed over once: what ClickHouse has
+    confirmed at the epoch's end need not be saved with it, while the flow stands.
     Errors: those of the writer, at the next call; TransientError at the end of that bound.
     """
 
@@ -66,6 +68,7 @@ class BehindWriter:
         *,
         rows_max: int,
         wait_s_max: float = float("inf"),
+        early_s: float = float("inf"),
         on_wait: Callable[[], None] = lambda: None,
         steady_s: Callable[[], float] = time.monotonic,
         receipts: Receipts | None = None,
@@ -74,6 +77,8 @@ class BehindWriter:
         self._courier = courier
         self._rows_max = rows_max
         self._wait_s_max = wait_s_max
+        self._ahead_s = early_s
+        self._early_s = float("inf")
         self._on_wait = on_wait
         self._steady_s = steady_s
         self._receipts = receipts
@@ -92,6 +97,10 @@ class BehindWriter:
         """Take rows; hands the table's over when there are enough."""
         if not self._is_open:
             self._waited_s, self._is_open = 0.0, True
+            self._early_s = self._steady_s() + self._ahead_s
+        elif self._steady_s() >= self._early_s:
+            self._early_s = float("inf")
+            self._hand_all_over()
         table = rows.table
         self._of(lane, table).add(rows)
         lanes = self._gathered[table].values()
@@ -190,8 +199,7 @@ class BehindWriter:
         for table, batches in tables.items():
             for batch in batches:
                 self._of(lane, table).put(batch)
-        for table in last_are_fates(self._gathered):
-            self._hand_over(table)
+        self._hand_all_over()
         self._expect_receipt(lane, state)
 
     def _expect_receipt(self, lane: int, state: bytes) -> None:
@@ -205,6 +213,10 @@ class BehindWriter:
         if lane not in lanes:
             lanes[lane] = Gathered(TABLES[table])
         return lanes[lane]
+
+    def _hand_all_over(self) -> None:
+        for table in last_are_fates(self._gathered):
+            self._hand_over(table)
 
     def _hand_over(self, table: str) -> None:
         self._saved.clear()  # it would not have these
@@ -274,7 +286,8 @@ class BehindSink(LaneSink[list[Rows]]):
     `stop` tells that the flow is to end: an epoch that has rows then is confirmed before it is
     over. What an epoch before left, with nothing after it, is waited for at the close, and stays
     saved. `on_wait` is called while the flow waits for ClickHouse, `wait_s_max` seconds of an
-    epoch at the most. `receipts` know which saved rows were confirmed since.
+    epoch at the most; `early_s` is as of the writer. `receipts` know which saved rows were
+    confirmed since.
     Delivery: at least once; see `connectors.clickhouse.writer`. A row is in its table, or saved
     with its epoch, before the epoch is durable.
     """
@@ -287,6 +300,7 @@ class BehindSink(LaneSink[list[Rows]]):
         make_writer: Callable[[], TableWriter],
         rows_max: int = 5_000,
         wait_s_max: float = float("inf"),
+        early_s: float = float("inf"),
         stop: Callable[[], bool] = lambda: False,
         on_wait: Callable[[], None] = lambda: None,
         receipts: Receipts | None = None,
@@ -295,6 +309,7 @@ class BehindSink(LaneSink[list[Rows]]):
         super().__init__(lanes=lanes, own=own)
         self.stop = stop
         self.wait_s_max = wait_s_max
+        self.early_s = early_s
         self._on_wait = on_wait
         self.receipts = receipts
         self._make_writer = make_writer
@@ -327,6 +342,7 @@ class BehindSink(LaneSink[list[Rows]]):
                 self._make_courier(),
                 rows_max=self._rows_max,
                 wait_s_max=self.wait_s_max,
+                early_s=self.early_s,
                 on_wait=self._on_wait,
                 receipts=self.receipts,
             )

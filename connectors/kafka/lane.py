@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_REST: Final = timedelta(milliseconds=10)
+_REST: Final = timedelta(milliseconds=15)
 _FEW: Final = 200
 _LOOK_EVERY_S: Final = 0.5
 _TABLE_REST_S: Final = 0.25

@@ -92,8 +92,8 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
         self.config = {
             **self.shared,
             "acks": "all",
-            # Nobody sees a record before its epoch's commit, which waits for no linger.
-            "linger.ms": 250,
+            # Nobody sees a record before its epoch's commit, which has to wait for what lingers.
+            "linger.ms": 20,
             "compression.type": "lz4",
             "transaction.timeout.ms": int(timeout_s * 1_000),
             # librdkafka 2.16 forgets a broker that went away but keeps it as group coordinator,

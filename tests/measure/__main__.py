@@ -6,58 +6,35 @@ Nothing is asserted but that the numbers add up: machines differ, and so do time
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import pickle
 import re
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.request import urlopen
 
 from connectors.embedded.child import free_port
-from connectors.embedded.clickhouse import EmbeddedClickHouse
 from connectors.recovery import StateKey
 from connectors.recovery_write import write_store
 from flows.cells import Cell, Home
 from flows.ingest import make_gate, read_policy
-from flows.latency import ArrivalClock, TimedTruth
 from flows.settings import Settings
-from flows.simulate import World
 from schemas.rollup import Dimensions
-from tests.ingest_process import decided
-from tests.integration.test_ingest import SEED, Rig
-from tests.integration.test_timing import TimingRig
-from tests.services_kafka import KafkaNode
+from tests.measure.decisions import measure_decisions, measure_shares
+from tests.measure.rigs import (
+    LANES,
+    LOOK_S,
+    STALLED,
+    catch_up,
+    make_rig,
+    peak_mb,
+    resident_mb,
+    say,
+    timing_rig,
+)
 
-LANES: Final = 4
-LOOK_S: Final = 0.02
 START_S_MAX: Final = 300.0
-REST_S_MAX: Final = 120.0
-STALLED: Final = re.compile(r'airside_epoch_stall_seconds_(sum|count)\{lane="\d+"\} ([0-9.e+-]+)')
 WRITTEN: Final = re.compile(r'airside_write_seconds_sum\{table="(\w+)"\} ([0-9.e+-]+)')
-
-
-@contextmanager
-def make_rig(**more: str) -> Iterator[Rig]:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        kafka = stack.enter_context(KafkaNode(folder / "kafka"))
-        clickhouse = stack.enter_context(EmbeddedClickHouse(data_dir=folder, faults=True))
-        rig = Rig(folder, kafka.bootstrap_servers, clickhouse, "exactly_once")
-        rig.ingest.environment.update(more)
-        stack.callback(rig.close)
-        yield rig
-
-
-def say(name: str, **figures: Any) -> None:
-    sys.stdout.write(json.dumps({"figure": name, **figures}) + "\n")
-    sys.stdout.flush()
 
 
 def lane_state(settings: Settings, entries: int) -> bytes:
@@ -141,25 +118,6 @@ def measure_stall(rate: int, seconds: int) -> None:
         )
 
 
-def resident_mb(pid: int) -> float:
-    text = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", text)
-    assert found is not None
-    return int(found[1]) / 1_024
-
-
-def catch_up(rig: Rig, samples: list[float]) -> None:
-    """Wait until everything is decided, as long as something still is now and then."""
-    found, moved_s = 0, time.monotonic()
-    while found < rig.truth.total:
-        before, found = found, decided(rig.client)
-        moved_s = time.monotonic() if found > before else moved_s
-        assert time.monotonic() - moved_s < REST_S_MAX, f"{found} of {rig.truth.total} decided"
-        assert rig.ingest.is_running(), rig.ingest.words()[-2_000:]
-        samples.append(resident_mb(rig.ingest.pid))
-        time.sleep(2)
-
-
 def measure_outage(minutes: float, rate: int) -> None:
     """Memory of a worker while ClickHouse refuses everything, and the numbers afterwards."""
     seconds = int(minutes * 60)
@@ -199,95 +157,6 @@ def measure_outage(minutes: float, rate: int) -> None:
         )
 
 
-def peak_mb(pid: int) -> float:
-    """The most that a process ever held."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1_024
-
-
-def cpu_s(pid: int) -> float:
-    """What a process has computed so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def timing_rig(**more: str) -> Iterator[TimingRig]:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        kafka = stack.enter_context(KafkaNode(folder / "kafka"))
-        clickhouse = stack.enter_context(EmbeddedClickHouse(data_dir=folder))
-        rig = TimingRig(folder, kafka.bootstrap_servers, clickhouse, "exactly_once")
-        # Six hours of a made-up world are sent within a minute or two: what is 5 min ahead of a
-        # slower partition, and then waits for it, is less than a second ahead there.
-        rig.ingest.environment["AIRSIDE_TIME__AHEAD_S_MAX"] = "86400"
-        rig.ingest.environment.update(more)
-        stack.callback(rig.close)
-        yield rig
-
-
-def measure_capacity(total: int) -> int:
-    """Messages a second, from a backlog, all followers included."""
-    with timing_rig(AIRSIDE_EPOCH_S="1") as rig:
-        rig.send(rig.world(total))
-        rig.ingest.start()
-        at: list[tuple[float, int]] = []
-        while not at or at[-1][1] < rig.truth.total:
-            found = decided(rig.client)
-            if found and (not at or found > at[-1][1]):
-                at.append((time.monotonic(), found))
-            assert rig.ingest.is_running(), rig.ingest.words()[-2_000:]
-            time.sleep(LOOK_S)
-        assert rig.ingest.stop() == 0
-    (began_s, before), (ended_s, after) = at[0], at[-1]
-    capacity = int((after - before) / max(ended_s - began_s, LOOK_S)) if after > before else total
-    say("capacity", messages=total, messages_a_second=capacity)
-    return capacity
-
-
-def measure_decisions(
-    rate: int, seconds: int, epoch_s: float, *, span_s: float, **more: Any
-) -> None:
-    """From a request in Kafka to its decision at a consumer, beside a consumer of the requests.
-
-    A world that spans more time than it is sent in closes its minutes and publishes its models as
-    much more often: `span_s` of 0 makes it as long as its sending, as traffic is.
-    """
-    total = rate * seconds
-    span_s = span_s or seconds
-    world = World(SEED, total=total, end_ms=time.time_ns() // 1_000_000, span_s=span_s)
-    port = free_port()
-    with timing_rig(AIRSIDE_EPOCH_S=str(epoch_s), AIRSIDE_METRICS_PORT=str(port)) as rig:
-        rig.truth = truth = TimedTruth()
-        with (
-            ArrivalClock(rig.servers, ["ntf.decisions.v1"]) as decided_at,
-            ArrivalClock(rig.servers, ["ntf.requests.v1"]) as plain_at,
-            rig.sending(world, rate=rate) as streaming,
-        ):
-            rig.ingest.start()
-            assert streaming.wait(120)
-            began_s, before_s = time.monotonic(), cpu_s(rig.ingest.pid)
-            time.sleep(seconds * 0.8)
-            busy = (cpu_s(rig.ingest.pid) - before_s) / (time.monotonic() - began_s)
-            stall = stall_of(port)
-            catch_up(rig, [])
-        assert rig.ingest.stop() == 0
-        count = rig.client.query("SELECT count() FROM decisions FINAL").result_rows[0][0]
-        say(
-            "decisions",
-            **more,
-            rate=rate,
-            span_s=span_s,
-            epoch_s=epoch_s,
-            decisions=count,
-            worker_cores=round(busy, 2),
-            epoch_stall_ms=round(stall["sum"] / max(stall["count"], 1) * 1_000, 1),
-            request_to_decision_ms=decided_at.percentiles(truth.confirmed_s),
-            request_to_consumer_ms=plain_at.percentiles(truth.confirmed_s),
-        )
-
-
 def measure_backlog(flow: str, messages: int, bound: int, epoch_s: float) -> None:
     """Memory and pace of a worker that works off a backlog, with so many messages an epoch."""
     more = {"AIRSIDE_EPOCH_MESSAGES_MAX": str(bound), "AIRSIDE_EPOCH_S": str(epoch_s)}
@@ -314,26 +183,6 @@ def measure_backlog(flow: str, messages: int, bound: int, epoch_s: float) -> Non
         )
 
 
-def measure_shares(
-    shares: list[float], seconds: int, epoch_s: float, *, span_s: float, total: int
-) -> None:
-    """The same at shares of what this machine can do."""
-    capacity = measure_capacity(total)
-    for share in shares:
-        rate = int(capacity * share)
-        measure_decisions(rate, seconds, epoch_s, span_s=span_s, share_of_capacity=share)
-
-
-def stall_of(port: int) -> dict[str, float]:
-    """Seconds in which lanes read nothing, added up, and how often."""
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    found: dict[str, float] = {"sum": 0.0, "count": 0.0}
-    for part, value in STALLED.findall(text):
-        found[part] += float(value)
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.measure", description=__doc__)
     some = parser.add_subparsers(dest="what", required=True)
@@ -355,12 +204,14 @@ def main() -> None:
     timed.add_argument("--seconds", type=int, default=30)
     timed.add_argument("--epoch-s", type=float, default=5.0)
     timed.add_argument("--span-s", type=float, default=0.0)
+    timed.add_argument("--lanes", type=int, default=LANES)
     shares = some.add_parser("shares")
     shares.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.5, 0.8])
     shares.add_argument("--seconds", type=int, default=30)
     shares.add_argument("--epoch-s", type=float, default=5.0)
     shares.add_argument("--span-s", type=float, default=0.0)
     shares.add_argument("--messages", type=int, default=60_000)
+    shares.add_argument("--lanes", type=int, default=LANES)
     options = parser.parse_args()
     if options.what == "restart":
         for entries in options.entries:
@@ -371,7 +222,13 @@ def main() -> None:
         for bound in options.bounds:
             measure_backlog(options.flow, options.messages, bound, options.epoch_s)
     elif options.what == "decisions":
-        measure_decisions(options.rate, options.seconds, options.epoch_s, span_s=options.span_s)
+        measure_decisions(
+            options.rate,
+            options.seconds,
+            options.epoch_s,
+            span_s=options.span_s,
+            lanes=options.lanes,
+        )
     elif options.what == "shares":
         measure_shares(
             options.shares,
@@ -379,6 +236,7 @@ def main() -> None:
             options.epoch_s,
             span_s=options.span_s,
             total=options.messages,
+            lanes=options.lanes,
         )
     else:
         measure_outage(options.minutes, options.rate)

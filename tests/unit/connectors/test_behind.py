@@ -307,6 +307,40 @@ def test_an_epoch_waits_no_longer_than_its_transaction_may_stay_open(last: str) 
     assert len(beats) > 100
 
 
+def test_late_in_an_epoch_its_rows_are_handed_over_once_so_that_few_are_saved() -> None:
+    courier, table = Slow(0.5), Table()
+    client: Any = table
+    writer = BehindWriter(
+        TableWriter(client),
+        courier,
+        rows_max=1_000,
+        early_s=4.0,
+        steady_s=lambda: courier.now_s,
+    )
+    for start_s in (0.0, 10.0):
+        for second in range(5):
+            courier.pass_time(start_s + second - courier.now_s)
+            writer.add(0, fates(int(start_s) + second))
+        courier.pass_time(0.9)
+        sent = list(table.runs)
+        writer.end_epoch()
+
+        assert [int(start_s) + second for second in range(4)] == sent[-4:]
+        assert [int(start_s) + 4] == runs_of(writer.unconfirmed(0))
+    writer.finish()
+    assert [0, 1, 2, 3, 4, 10, 11, 12, 13, 14] == table.runs
+
+
+def test_rows_that_were_handed_over_early_are_saved_until_they_are_confirmed() -> None:
+    world = World()
+    world.sink.early_s = 0.0
+    lane = world.lane()
+    lane.write_batch([[fates(1)], [fates(2)]])
+
+    assert 1 == len(world.courier.waiting)
+    assert [1, 2] == runs_of(lane.snapshot())
+
+
 def test_an_end_without_rows_of_its_own_has_a_bound_of_its_own() -> None:
     courier = Slow(40.0)
     client: Any = Table()

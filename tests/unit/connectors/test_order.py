@@ -6,10 +6,15 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
+from collections import deque
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from connectors.kafka import order
 from connectors.kafka.order import Given, OrderLog, Run, describe_block
 from schemas.blocks import RawBlock
 from schemas.errors import PermanentError
@@ -81,6 +86,67 @@ def test_pending_blocks_outlive_a_new_beginning(tmp_path: Path) -> None:
     log.close()
 
     assert [describe_block(SECOND)] == list(OrderLog(path, later).pending)
+
+
+def test_notes_of_durable_epochs_are_no_longer_pending_and_their_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "000.jsonl"
+    log = OrderLog(path, START)
+    file = path.stat().st_ino
+    log.note(FIRST)
+    log.begin({("t", 0): 8, ("t", 1): 8})
+    log.note(SECOND)
+    log.close()
+
+    assert file == path.stat().st_ino
+    assert [describe_block(SECOND)] == list(OrderLog(path, {("t", 0): 8, ("t", 1): 8}).pending)
+
+
+def test_many_notes_of_durable_epochs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "SIZE_MAX", 2_000)
+    log = OrderLog(tmp_path / "000.jsonl", {})
+    sizes = []
+    for offset in range(200):
+        log.note(block((0, offset)))
+        log.begin({("t", 0): offset + 1})
+        sizes.append((tmp_path / "000.jsonl").stat().st_size)
+    log.close()
+
+    assert 1_500 < max(sizes) <= 2_000
+    assert [] == list(OrderLog(tmp_path / "000.jsonl", {("t", 0): 200}).pending)
+
+
+@given(
+    st.lists(st.sampled_from(["note", "note", "epoch", "kill", "kill", "gap"]), max_size=40),
+    st.sampled_from([0, 300, order.SIZE_MAX]),
+)
+@example(["note", "gap", "epoch", "note", "kill"], order.SIZE_MAX)
+def test_pending_is_what_was_given_since_the_last_durable_epoch(acts: list[str], size: int) -> None:
+    """Through kills, also of a start that repeats; a gap is a message that is gone meanwhile."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "SIZE_MAX", size)
+        path = Path(folder) / "000.jsonl"
+        durable: dict[tuple[str, int], int] = {}
+        offsets, given_since = dict(durable), deque[Given]()
+        log = OrderLog(path, durable)
+        for number, act in enumerate(acts):
+            if act == "note":
+                one = block((number % 2, number), (number % 2, number + 1))
+                log.note(one)
+                given_since.append(describe_block(one))
+                offsets["t", number % 2] = number + 2
+            elif act == "epoch":
+                durable = dict(offsets)
+                given_since.clear()
+                log.begin(durable)
+            else:
+                log.close()
+                log = OrderLog(path, durable)
+                assert given_since == log.pending
+                offsets = dict(durable)
+                while log.pending:  # all is given again, up to its last message that is there
+                    run = log.pending.popleft().runs[-1]
+                    offsets["t", run.partition] = run.last + (act != "gap")
+        log.close()
 
 
 def test_a_line_that_was_cut_short_was_never_given(tmp_path: Path) -> None:
