@@ -48,6 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
         part = some.add_parser(name, help=about)
         part.add_argument("--level", default="pure", choices=LEVELS)
         part.set_defaults(act=act)
+        if name == "scale":
+            part.add_argument("--ahead", action="store_true", help="fetch everything before")
         if name == "ingest":
             part.add_argument("--held", type=int, default=200_000, help="of each, in memory")
     return parser
@@ -127,7 +129,13 @@ def _rates(options: argparse.Namespace, stage: Stage, rounds: int) -> list[float
 def scale_out(options: argparse.Namespace) -> dict[str, Any]:
     """One cell against two."""
     with staged(options) as stage:
-        return play(stage, level=options.level, rounds=options.rounds, run_s_max=options.run_s_max)
+        return play(
+            stage,
+            level=options.level,
+            rounds=options.rounds,
+            run_s_max=options.run_s_max,
+            ahead=options.ahead,
+        )
 
 
 def hold(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +22,15 @@ CELLS: Final = (1, 2)
 DOORS: Final = ("routed", "refused")
 
 
-def play(stage: Stage, *, level: str, rounds: int, run_s_max: float) -> dict[str, Any]:
-    """Job A in one and in two cells by turns. Units: rates in messages a second of wall time."""
+def play(
+    stage: Stage, *, level: str, rounds: int, run_s_max: float, ahead: bool = False
+) -> dict[str, Any]:
+    """Job A in one and in two cells by turns, `ahead` with all messages fetched before.
+
+    Units: rates in messages a second of wall time.
+    """
     runs = [
-        {"round": number, "cells": cells, **play_once(stage, cells, level, run_s_max)}
+        {"round": number, "cells": cells, **play_once(stage, cells, level, run_s_max, ahead=ahead)}
         for number in range(1, rounds + 1)
         for cells in CELLS
     ]
@@ -37,25 +43,33 @@ def play(stage: Stage, *, level: str, rounds: int, run_s_max: float) -> dict[str
     return {"speedup": speedup, "runs": runs}
 
 
-def play_once(stage: Stage, cells: int, level: str, run_s_max: float) -> dict[str, Any]:
+def play_once(
+    stage: Stage, cells: int, level: str, run_s_max: float, *, ahead: bool
+) -> dict[str, Any]:
     """So many cells at the same time; their counts together are checked.
 
     Errors: WrongError when they are not the expected ones.
     """
-    module = "tests.bench.systems.airside"
+    module = f"tests.bench.systems.{'ahead' if ahead else 'airside'}"
     command = [sys.executable, "-m", module, str(stage.manifest), "A", level]
-    idle_s, all_s = machine_s()
     started = [
         subprocess.Popen(
             [*command, f"{cell}/{cells}"],
             cwd=TOP,
             env=child_environment(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
         for cell in range(cells)
     ]
+    if ahead:
+        for process in started:
+            _wait_until_ready(process)
+    idle_s, all_s = machine_s()
+    for process in started:
+        _let_go(process)
     told = [_result(process.communicate(timeout=run_s_max)[0]) for process in started]
     idle_s, all_s = (now - then for now, then in zip(machine_s(), (idle_s, all_s), strict=True))
     for door in DOORS:
@@ -74,6 +88,20 @@ def play_once(stage: Stage, cells: int, level: str, run_s_max: float) -> dict[st
     }
     say(f"{cells} cells: {outcome}")
     return outcome
+
+
+def _wait_until_ready(process: subprocess.Popen[str]) -> None:
+    """A cell that ends instead gives an empty line, and no result afterwards."""
+    assert process.stdout is not None
+    process.stdout.readline()
+
+
+def _let_go(process: subprocess.Popen[str]) -> None:
+    """Begin together: what one would do while the other still fetches is not measured."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has ended, and its missing result is told
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 def _result(text: str) -> dict[str, Any]:

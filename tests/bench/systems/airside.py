@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from itertools import count
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import bytewax.operators as op
 import numpy as np
@@ -53,6 +53,8 @@ Codes = npt.NDArray[np.int64]
 class Level:
     """The product's source and checker at one level. Errors: ImportError when it is not here."""
 
+    lanes: ClassVar[type[LaneSource]] = LaneSource
+
     def __init__(self, name: str) -> None:
         try:
             self.name = choose_level(cast("Wish", name)).name
@@ -60,7 +62,7 @@ class Level:
             raise ImportError(str(err)) from None
 
     def source(self, task: Task, stop: Callable[[], bool]) -> LaneSource:
-        return LaneSource(
+        return self.lanes(
             bootstrap_servers=task.bootstrap_servers,
             lanes=task.cells,
             own=(task.cell,),
@@ -311,8 +313,8 @@ def build(task: Task, level: Level, job: Job, meter: Meter) -> Dataflow:
     return flow
 
 
-def run(task: Task) -> None:
-    level = Level(task.level)
+def run(task: Task, make_level: Callable[[str], Level] = Level) -> None:
+    level = make_level(task.level)
     meter, job = Meter(), Job(task.job, level.name)
     flow = build(task, level, job, meter)
     tune_garbage_collection()
