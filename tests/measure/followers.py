@@ -27,7 +27,7 @@ from flows.process.watch import Watch
 from flows.quality.make import make_quality_step
 from flows.simulate import World
 from flows.timing.flow import make_step as make_timing_step
-from tests.measure.__main__ import say
+from tests.measure.rigs import say
 from tests.unit.flows.memory_run import LANES, MemoryRun, make_settings
 
 END_MS: Final = 1_800_000_000_000

@@ -23,7 +23,7 @@ from flows.journey.make import process_of, rules_of
 from flows.journey.story import Told
 from flows.simulate import World
 from schemas.blocks import AcceptedBlock
-from tests.measure.__main__ import say
+from tests.measure.rigs import say
 from tests.unit.flows.memory_run import LANES, MemoryRun, make_settings
 
 START_MS: Final = 1_800_000_000_000

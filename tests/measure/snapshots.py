@@ -28,8 +28,8 @@ from flows.model.shelf import Shelf
 from flows.process.watch import Watch
 from flows.steps.deduplicate import Memory
 from flows.steps.keep import Kept, Part
-from tests.measure.__main__ import say
 from tests.measure.journeys import fill
+from tests.measure.rigs import say
 from tests.unit.flows.memory_run import make_settings
 
 ADDED: Final = 900

@@ -27,7 +27,7 @@ from schemas.metrics import load_catalog
 from tests.ingest_process import STARTED
 from tests.integration.test_ingest import Rig
 from tests.integration.test_journeys import AllProcess, verified, wait_until_no_more_comes
-from tests.measure.__main__ import say
+from tests.measure.rigs import say
 from tests.metrics_truth import compare
 from tests.services_kafka import KafkaNode
 
