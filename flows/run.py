@@ -50,6 +50,9 @@ _log = structlog.get_logger(__name__)
 _EARLY: Final = 0.8
 """The share of an epoch after which its rows are handed over, so that few are left at its end."""
 
+_EARLY_MIN_S: Final = 1.0
+"""Shorter epochs hand over at their ends only: half as many inserts."""
+
 
 class Process(NamedTuple):
     """What a flow is told about the process it runs in.
@@ -132,7 +135,9 @@ def make_table_sink(settings: Settings, process: Process) -> TableSink:
     )
 
 
-def make_behind_sink(settings: Settings, process: Process, flow_id: str) -> BehindSink:
+def make_behind_sink(
+    settings: Settings, process: Process, flow_id: str, source: LaneSource
+) -> BehindSink:
     """The same where nobody may wait for ClickHouse.
 
     Errors: as `make_table_sink`.
@@ -144,7 +149,9 @@ def make_behind_sink(settings: Settings, process: Process, flow_id: str) -> Behi
         make_writer=_make_writer(settings, process, on_wait=lambda: None),
         rows_max=settings.clickhouse.rows_max,
         wait_s_max=settings.wait_s_max,
-        early_s=_EARLY * settings.epoch_s,
+        early_s=_EARLY * settings.epoch_s if settings.epoch_s >= _EARLY_MIN_S else float("inf"),
+        # A repeated epoch must make the same rows, so its order has to outlive them.
+        before_early=source.sync_notes,
         stop=process.stop,
         on_wait=process.beat,
         receipts=Receipts(
@@ -193,10 +200,14 @@ def make_ingest(settings: Settings, process: Process) -> Dataflow:
 
 
 def _make_sinks(
-    settings: Settings, process: Process, flow_id: str, sources: Sequence[str]
+    settings: Settings,
+    process: Process,
+    flow_id: str,
+    source: LaneSource,
+    sources: Sequence[str],
 ) -> follow.Sinks:
     own = process.cell.lanes(settings.lanes)
-    tables = make_behind_sink(settings, process, flow_id)
+    tables = make_behind_sink(settings, process, flow_id, source)
     return follow.Sinks(
         records=make_record_sink(
             settings, flow_id, own=own, sources=sources, meanwhile=tables.put_down
@@ -219,7 +230,7 @@ def make_follower(name: str, settings: Settings, process: Process) -> Dataflow:
         streams=follow.STREAMS,
         shared=follow.SHARED,
     )
-    sinks = _make_sinks(settings, process, name, (*follow.TABLES, *follow.STREAMS))
+    sinks = _make_sinks(settings, process, name, source, (*follow.TABLES, *follow.STREAMS))
     step = FOLLOWERS[name](settings)
     return follow.build(name, settings, step, source=source, sinks=sinks, journals=process.journals)
 
@@ -238,7 +249,7 @@ def make_everything(settings: Settings, process: Process) -> Dataflow:
         streams=ingest.STREAMS,
         shared=follow.SHARED,
     )
-    sinks = _make_sinks(settings, process, name, (*follow.TABLES, *ingest.STREAMS))
+    sinks = _make_sinks(settings, process, name, source, (*follow.TABLES, *ingest.STREAMS))
     steps = [make(settings) for make in FOLLOWERS.values()]
     return everything.build(
         settings,

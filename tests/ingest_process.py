@@ -156,6 +156,7 @@ def wait_decided(client: Client, count: int, ingest: IngestProcess | None = None
     """Wait until so many messages have a door, within a bound."""
     deadline_s = time.monotonic() + WAIT_S_MAX
     while (found := decided(client)) < count:
-        assert time.monotonic() < deadline_s, f"{found} of {count} decided"
-        assert ingest is None or ingest.is_running(), ingest.words()[-3_000:]
+        words = ingest.words()[-3_000:] if ingest is not None else ""
+        assert time.monotonic() < deadline_s, f"{found} of {count} decided; {words}"
+        assert ingest is None or ingest.is_running(), words
         time.sleep(0.1)

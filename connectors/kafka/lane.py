@@ -22,6 +22,7 @@ from connectors.kafka.lane_state import (
     dump_state,
     offset_gone,
     read_state,
+    stuck_partition,
     unreadable_partition,
 )
 from connectors.kafka.order import OrderLog
@@ -29,6 +30,7 @@ from connectors.kafka.reach import Reach
 from connectors.kafka.resumption import Resumption
 from connectors.kafka.scout import Scout
 from connectors.kafka.shares import Shares
+from connectors.kafka.silence import SILENT_S, Silence
 from connectors.lane_sink import lane_key
 from connectors.metrics import LAG
 from connectors.tell import tells
@@ -73,13 +75,15 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._order = OrderLog(
                 source.order_folder / f"{lane_key(lane)}.jsonl", self._reach.offsets
             )
+            source.notes().append(self._order)
         self._resumption: Resumption | None = self._plan_resumption()
         self._backlog: list[Any] = []
         self._goals = self._table_ends()
         self._moved_s = source.clock.steady_s()
         if self._resumption is None:
             self._start_tables()
-        self._scout = Scout(self._consumer, source.discover_s)
+        self._silence = Silence()
+        self._scout = Scout(self._consumer, source.discover_s, lambda: list(self._assigned))
 
     def _plan_resumption(self) -> Resumption | None:
         """What has to be given again before anything new; assigns what that needs."""
@@ -229,6 +233,8 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         if repeated is not None:
             self._note_given(repeated, now_s)
             blocks.append(repeated)
+        # The notes go on behind what is gone, too, and have to be found by these offsets.
+        self._reach.pass_over(resumption.take_passed())
         if resumption.is_done:
             self._resumption = None
             self._backlog = [message for held in resumption.held.values() for message in held]
@@ -302,7 +308,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._end_loading(now_s)
         else:
             self._set_paused(self._reach.ahead(self._source.streams, self._source.ahead_ms_max))
-        self._adopt()
+        self._take_answer(now_s)
         LAG.labels(str(self._lane)).set(self._lag())
 
     def _hold_read_up(self, resumption: Resumption) -> None:
@@ -333,10 +339,23 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._consumer.resume([TopicPartition(*place) for place in go])
         self._paused = ahead
 
-    def _adopt(self) -> None:
-        counts = self._scout.take()
-        if counts is None:
+    def _take_answer(self, now_s: float) -> None:
+        answer = self._scout.take()
+        if answer is not None:
+            self._adopt(answer.counts)
+            self._look_for_silence(answer.ends, now_s)
+
+    def _look_for_silence(self, ends: dict[Place, int], now_s: float) -> None:
+        """Find out if the client stopped reading a partition, while it gives all else."""
+        if self._resumption is not None or self._loading or not (self._rests and self._room()):
+            self._silence.forget()
             return
+        read = {place: end for place, end in ends.items() if place not in self._paused}
+        place = self._silence.look(read, self._reach.position, now_s)
+        if place is not None:
+            raise stuck_partition(place, SILENT_S)
+
+    def _adopt(self, counts: dict[str, int]) -> None:
         known = self._shares.known(counts)
         if not self._scout.settled(partial(self._shares.check, known)):
             return
@@ -370,4 +389,5 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._scout.stop()
         self._intake.close()
         if self._order:
+            self._source.notes().remove(self._order)
             self._order.close()

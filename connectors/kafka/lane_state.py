@@ -93,6 +93,17 @@ def offset_gone(place: Place, offset: int) -> PermanentError:
     )
 
 
+def stuck_partition(place: Place, seconds: float) -> TransientError:
+    """A partition has more than the client gives."""
+    return TransientError(
+        do="read on",
+        kind="partition",
+        name=f"{place[0]}/{place[1]}",
+        found=f"messages that the client does not hand out for {seconds:g} s",
+        hint="nothing is lost, and the next start goes on",
+    )
+
+
 def silent_partition(place: Place, error: str) -> TransientError:
     """Kafka did not say where a partition ends."""
     return TransientError(

@@ -17,6 +17,7 @@ from connectors.clock import Clock
 from connectors.kafka.client import client_config
 from connectors.kafka.epoch import EpochBound
 from connectors.kafka.lane import LanePartition
+from connectors.kafka.order import OrderLog
 from connectors.kafka.turns import Turns
 from connectors.lane_sink import lane_key
 from connectors.native.level import Wish, choose_level
@@ -94,6 +95,7 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         )
         self.bound = EpochBound(max(epoch_messages_max, count))
         self._turns: dict[int, Turns] = {}
+        self._notes: dict[int, list[OrderLog]] = {}
         self.quiet_s = quiet_s
         self.ahead_ms_max = int(ahead_s_max * 1_000)
         self.discover_s = discover_s
@@ -117,6 +119,18 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
     def turns(self) -> Turns:
         """Those of the worker thread that asks."""
         return self._turns.setdefault(threading.get_ident(), Turns())
+
+    def notes(self) -> list[OrderLog]:
+        """The order logs of this worker thread's lanes."""
+        return self._notes.setdefault(threading.get_ident(), [])
+
+    def sync_notes(self) -> None:
+        """Make durable in which order this worker thread's lanes gave what they gave.
+
+        For who shows anything of an epoch to the world before the epoch ends.
+        """
+        for order in self.notes():
+            order.sync()
 
     def list_parts(self) -> list[str]:
         """The lanes of this process, in the form that keys have too."""

@@ -38,11 +38,20 @@ class Reach:
             else:
                 self._caught_up.pop(place, None)
 
+    def pass_over(self, offsets: Mapping[Place, int]) -> None:
+        """Note that nothing before these next offsets is to come any more."""
+        for place, offset in offsets.items():
+            self.offsets[place] = max(self.next_of(place), offset)
+
     def note_end(self, place: Place, offset: int, now_s: float) -> None:
         """Note that a partition has nothing at this next offset."""
         self._ends[place] = offset
         if offset >= self.next_of(place):
             self._caught_up.setdefault(place, now_s)
+
+    def position(self, place: Place) -> int:
+        """The next offset, or the end that was told behind what is no message."""
+        return max(self.next_of(place), self._ends.get(place, 0))
 
     def is_caught_up(self, place: Place) -> bool:
         """Whether everything that was there has been given."""

@@ -44,6 +44,7 @@ class Resumption:
         self._pending = pending
         self._ends: dict[Place, int] = {}
         self._moved_s = now_s
+        self._passed: dict[Place, int] = {}
         self.held: dict[Place, deque[Any]] = {}
 
     @property
@@ -116,6 +117,7 @@ class Resumption:
                 self._refuse_if_gone(given)
             return None
         self._pending.popleft()
+        self._passed |= {(given.topic, run.partition): run.last + 1 for run in given.runs}
         self._moved_s = now_s
         messages = [message for run in given.runs for message in self._pull(given.topic, run)]
         if len(messages) != sum(run.size for run in given.runs):
@@ -130,6 +132,11 @@ class Resumption:
             quiet=given.quiet,
             unread=given.unread,
         )
+
+    def take_passed(self) -> dict[Place, int]:
+        """The next offsets behind what was repeated since the last call: some of it may be gone."""
+        passed, self._passed = self._passed, {}
+        return passed
 
     def _is_there(self, topic: str, run: Run) -> bool:
         held = self.held.get((topic, run.partition))

@@ -1,14 +1,16 @@
-"""Look for new partitions without keeping a lane waiting."""
+"""Look for new partitions, and for ends of those that are read, without keeping a lane waiting."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 import structlog
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 
+from connectors.kafka.lane_state import Place
 from schemas.errors import ConfigError
 
 _log = structlog.get_logger(__name__)
@@ -17,16 +19,27 @@ UNEVEN_LOOKS_MAX: Final = 10
 """Answers in a row with counts that do not fit before a lane stops: minutes, as lanes ask."""
 
 
+class Answer(NamedTuple):
+    """Partition counts by topic, and the ends of some partitions, as far as Kafka told them."""
+
+    counts: dict[str, int]
+    ends: dict[Place, int]
+
+
 class Scout:
     """A thread that asks for partition counts now and then; `take` gives the last answer once.
 
+    It also asks for the ends of the `places`.
     Bound: one question at a time; a cluster that does not answer is asked again later.
     """
 
-    def __init__(self, client: Any, every_s: float) -> None:
+    def __init__(
+        self, client: Any, every_s: float, places: Callable[[], list[Place]] = list
+    ) -> None:
         self._client = client
         self._every_s = every_s
-        self._found: dict[str, int] | None = None
+        self._places = places
+        self._found: Answer | None = None
         self.uneven_looks = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lane-scout", daemon=True)
@@ -36,12 +49,25 @@ class Scout:
         while not self._stopped.wait(self._every_s):
             try:
                 metadata = self._client.list_topics(timeout=5.0)
+                ends = self._ends()
             except (KafkaException, RuntimeError):
                 continue  # the cluster is away, or the client was closed under us
-            self._found = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+            counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+            self._found = Answer(counts, ends)
 
-    def take(self) -> dict[str, int] | None:
-        """Partition counts by topic, if new ones are there."""
+    def _ends(self) -> dict[Place, int]:
+        """What a lane that reads what is committed would reach; as many as Kafka tells in a row."""
+        ends: dict[Place, int] = {}
+        ask = self._client.get_watermark_offsets
+        with suppress(KafkaException):
+            for place in self._places():
+                if self._stopped.is_set():
+                    break
+                ends[place] = int(ask(TopicPartition(*place), timeout=5.0)[1])
+        return ends
+
+    def take(self) -> Answer | None:
+        """The last answer, if it is a new one."""
         found, self._found = self._found, None
         return found
 

@@ -15,6 +15,10 @@ PAUSE_S: Final = 0.05
 TRY_S: Final = 5.0
 """How long one try waits."""
 
+STUCK_S: Final = 30.0
+"""A try that is not back after so long never will be: librdkafka 2.16 looks at no clock where it
+waits for a group's coordinator (its issue 5456)."""
+
 # A group's coordinator is chosen when the group is first asked for; until then reads say so.
 _PASSING: Final = frozenset(
     (
@@ -37,6 +41,7 @@ class Steps:
         self.step_s_max = step_s_max
         self.ends_s = float("inf")
         self._timeout_s = timeout_s
+        self._since_s: float | None = None
 
     def deadline_s(self) -> float:
         """When a step that begins now has to be done."""
@@ -50,7 +55,7 @@ class Steps:
         deadline_s = self.deadline_s()
         while True:
             try:
-                return call(TRY_S)
+                return self._try(call)
             except KafkaException as err:
                 error = err.args[0]
                 if error.txn_requires_abort() and what == "commit":
@@ -60,6 +65,21 @@ class Steps:
                 if time.monotonic() > deadline_s:
                     raise self.late(what, f"Kafka error {error.name()}") from None
                 time.sleep(PAUSE_S)
+
+    def _try(self, call: Callable[[float], Any]) -> Any:
+        self._since_s = time.monotonic()
+        try:
+            return call(TRY_S)
+        finally:
+            self._since_s = None
+
+    def stuck(self) -> AirsideError | None:
+        """What to raise instead of waiting for a try in another thread that never comes back."""
+        since_s = self._since_s
+        if since_s is None or time.monotonic() - since_s < STUCK_S:
+            return None
+        found = "no return from librdkafka"
+        return late("commit", self.lane, found, step_s_max=STUCK_S)
 
     def refused(self, what: str, error: KafkaError) -> AirsideError:
         """What the broker does not allow."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import Protocol
+from typing import Final, Protocol
 
 from connectors.courier import Courier, ThreadCourier
+from schemas.errors import AirsideError
+
+_LOOK_S: Final = 1.0
 
 
 class Epoch(Protocol):
@@ -19,14 +22,18 @@ class Epoch(Protocol):
     def end_epoch(self) -> None:
         """End it; raises what went wrong."""
 
+    def stuck(self) -> AirsideError | None:
+        """What to raise instead of waiting any longer for its end in another thread."""
+
 
 class Together:
     """The lanes of one worker thread. When the first of them is to end, all that are open begin to.
 
     That is right because the engine asks for the first end only when all lanes have everything of
-    their epoch. Each lane is told of its own end alone, and raises its own error.
+    their epoch. Each lane is told of its own end alone, and raises its own error. No end is waited
+    for in the thread that carries it out: the client may keep that one for ever.
     `meanwhile` is called while they end.
-    State: one thread for each lane that ever ended beside something else.
+    State: one thread for each lane that ever ended an epoch.
     """
 
     def __init__(
@@ -51,13 +58,20 @@ class Together:
             waiting = [
                 one for one, epoch in self._lanes.items() if epoch.is_open and one not in self._ends
             ]
-            if len(waiting) > 1 or (waiting and self._meanwhile is not None):
+            if waiting:
                 self._begin(waiting)
-            elif waiting == [lane]:
-                self._lanes[lane].end_epoch()
         told = self._ends.pop(lane, None)
         if told is not None:
-            told.result()
+            self._await(lane, told)
+
+    def _await(self, lane: int, told: Future[None]) -> None:
+        while True:
+            done, _ = wait([told], _LOOK_S)
+            if done:
+                told.result()
+                return
+            if (error := self._lanes[lane].stuck()) is not None:
+                raise error
 
     def _begin(self, lanes: list[int]) -> None:
         for lane in lanes:

@@ -36,6 +36,7 @@ from connectors.metrics import EPOCHS, PUBLISHED
 from connectors.native.level import Wish, choose_level
 from connectors.tell import tells
 from schemas.blocks import OutRecord
+from schemas.errors import AirsideError
 from schemas.records import count_topics, extent_of
 
 _log = structlog.get_logger(__name__)
@@ -273,12 +274,20 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], dict[str
         self._steps.ends_s = float("inf")
         crash_point("after_sink_commit")
 
+    def stuck(self) -> AirsideError | None:
+        """What to raise instead of waiting any longer for the end of the epoch."""
+        return self._steps.stuck()
+
     def _committed(self, *, may_repeat: bool) -> bool:
         """Commit; False when Kafka says that this transaction has to be aborted."""
         # An abort may have taken what Kafka forgot to keep of the watermark before.
         before = self._mender.known(self._mark) if self._repeated else {}
         offsets, group = offsets_of(newest(before, self._reach)), self._watermark.group()
         send = self._producer.send_offsets_to_transaction
+        self._producer.poll(0)  # lets the client say that the brokers were lost
+        if self._outage.is_on:
+            # The producer asks three times for a coordinator, and then waits without end.
+            self._steps.call("read", lambda left_s: self._watermark.wake(offsets[:1], left_s))
         try:
             self._steps.call("commit", lambda left_s: send(offsets, group, left_s))
             crash_point("between_offsets_and_commit")

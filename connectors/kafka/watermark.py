@@ -125,6 +125,13 @@ class Watermark:
         finally:
             consumer.close()
 
+    def wake(self, places: Sequence[TopicPartition], answer_s: float) -> None:
+        """Return once the group has a coordinator that answers, whatever it has to wait for.
+
+        Errors: KafkaException when none does.
+        """
+        self._ask_anew(places, answer_s, "read_uncommitted")
+
     def group(self) -> Any:
         """What a transaction has to be told of the group."""
         return self._consumer.consumer_group_metadata()

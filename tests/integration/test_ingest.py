@@ -222,8 +222,10 @@ def test_a_broker_that_restarts_costs_time_and_nothing_else(
     rig: Rig, breakable_kafka: Breakable, pause_s: float
 ) -> None:
     """Once within the first transactions, and once in the middle of the work."""
+    rig.ingest.options = ["--cells=1"]  # a commit may never come back, see `Steps.stuck`
+    rig.ingest.environment["AIRSIDE_RESTART_PAUSE_S_MAX"] = "0.5"
     with rig.sending(rig.world(12_000), rate=2_000) as streaming:
-        rig.ingest.start()
+        rig.ingest.start(started='"event": "cell_started"')
         assert streaming.wait(60)
         time.sleep(pause_s)
         breakable_kafka.restart()

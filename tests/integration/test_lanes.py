@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from connectors.clock import SystemClock
+from connectors.kafka import silence
 from connectors.kafka.lane import LanePartition
 from connectors.kafka.lanes import LaneSource
 from connectors.native.level import Wish
@@ -252,6 +253,38 @@ def test_what_is_in_hand_is_quiet_in_no_block(topics: Topics, closing: ExitStack
         found += sum(len(block.values) for block in blocks)
         beside += len(blocks) > 1
         assert all(taken.isdisjoint(block.quiet) for block in blocks)
+
+
+def test_what_is_not_committed_is_not_missed(
+    real_topics: Topics, closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lane reads what is committed, and is told ends of that, however long others take."""
+    topics = real_topics
+    monkeypatch.setattr(silence, "SILENT_S", 0.0)
+    topics.send(topics.stream, 8)
+    part = open_lane(closing, source(topics, lanes=1, discover_s=0.2), 0)
+    read(part, 8)
+    other = Producer(
+        {"bootstrap.servers": topics.servers, "transactional.id": f"{topics.stream}-other"}
+    )
+    other.init_transactions(WAIT_S_MAX)
+    other.begin_transaction()
+    for number in range(8):
+        other.produce(topics.stream, b"%d" % number, partition=number % 4)
+    assert other.flush(WAIT_S_MAX) == 0
+    ends_s = time.monotonic() + 3.0
+    while time.monotonic() < ends_s:
+        assert [] == part.next_batch()
+        time.sleep(0.02)
+    other.commit_transaction(WAIT_S_MAX)
+
+    monkeypatch.setattr(silence, "SILENT_S", 30.0)
+    read(part, 8)
+    monkeypatch.setattr(silence, "SILENT_S", 0.5)
+    ends_s = time.monotonic() + 3.0
+    while time.monotonic() < ends_s:  # the mark of the commit is behind the last message
+        assert [] == part.next_batch()
+        time.sleep(0.02)
 
 
 def test_new_partitions_are_adopted_while_running(real_topics: Topics, closing: ExitStack) -> None:

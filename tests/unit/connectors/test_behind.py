@@ -12,12 +12,8 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from connectors.clickhouse.behind import (
-    AHEAD_MAX,
-    BehindPartition,
-    BehindSink,
-    BehindWriter,
-)
+from connectors.clickhouse.behind import BehindPartition, BehindSink
+from connectors.clickhouse.behind_writer import AHEAD_MAX, BehindWriter
 from connectors.clickhouse.gather import Part, to_batch
 from connectors.clickhouse.receipts import Receipts
 from connectors.clickhouse.saved_rows import dump_rows, read_rows
@@ -310,16 +306,19 @@ def test_an_epoch_waits_no_longer_than_its_transaction_may_stay_open(last: str) 
 def test_late_in_an_epoch_its_rows_are_handed_over_once_so_that_few_are_saved() -> None:
     courier, table = Slow(0.5), Table()
     client: Any = table
+    befores: list[int] = []
     writer = BehindWriter(
         TableWriter(client),
         courier,
         rows_max=1_000,
         early_s=4.0,
+        before_early=lambda: befores.append(len(courier.waiting)),
         steady_s=lambda: courier.now_s,
     )
     for start_s in (0.0, 10.0):
         for second in range(5):
             courier.pass_time(start_s + second - courier.now_s)
+            writer.look_at_clock()
             writer.add(0, fates(int(start_s) + second))
         courier.pass_time(0.9)
         sent = list(table.runs)
@@ -329,16 +328,19 @@ def test_late_in_an_epoch_its_rows_are_handed_over_once_so_that_few_are_saved() 
         assert [int(start_s) + 4] == runs_of(writer.unconfirmed(0))
     writer.finish()
     assert [0, 1, 2, 3, 4, 10, 11, 12, 13, 14] == table.runs
+    assert [0, 0] == befores
 
 
 def test_rows_that_were_handed_over_early_are_saved_until_they_are_confirmed() -> None:
     world = World()
     world.sink.early_s = 0.0
     lane = world.lane()
-    lane.write_batch([[fates(1)], [fates(2)]])
+    lane.write_batch([[fates(1), fates(2)], [fates(3)]])
 
-    assert 1 == len(world.courier.waiting)
-    assert [1, 2] == runs_of(lane.snapshot())
+    assert 1 == len(world.courier.waiting), "the rows of one block go together"
+    assert [1, 2, 3] == runs_of(lane.snapshot())
+    world.courier.go()
+    assert [1, 2, 3] == world.table.runs
 
 
 def test_an_end_without_rows_of_its_own_has_a_bound_of_its_own() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,9 @@ from connectors.kafka import lane as lane_module
 from connectors.kafka.intake import Failure, Messages
 from connectors.kafka.lane import LanePartition
 from connectors.kafka.lanes import LaneSource
+from connectors.kafka.order import OrderLog
 from connectors.native.intake import Copy
+from schemas.errors import TransientError
 
 TABLE, STREAM = "table.v1", "stream.v1"
 
@@ -90,6 +94,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 
 
 def open_lane(clock: Clock, *, tables: tuple[str, ...] = (), **more: Any) -> LanePartition:
+    saved = more.pop("saved", None)
     source = LaneSource(
         bootstrap_servers="-",
         lanes=1,
@@ -97,10 +102,10 @@ def open_lane(clock: Clock, *, tables: tuple[str, ...] = (), **more: Any) -> Lan
         streams=(STREAM,),
         clock=clock,
         stop=more.pop("stop", lambda: False),
-        discover_s=3_600.0,
+        discover_s=more.pop("discover_s", 3_600.0),
         **more,
     )
-    return source.build_part("read_lanes", "000", None)
+    return source.build_part("read_lanes", "000", saved)
 
 
 def offsets(part: LanePartition) -> list[int]:
@@ -225,3 +230,87 @@ def test_what_was_not_looked_for_is_not_missing(broker: Broker, tmp_path: Path) 
     broker.add(STREAM, 20, 5)
     assert [*range(20, 25)] == offsets(part)
     part.close()
+
+
+@pytest.mark.parametrize("gone", ["the last message", "all of a block"])
+def test_a_repeat_that_ends_behind_a_gap_goes_on_there(
+    broker: Broker, tmp_path: Path, gone: str
+) -> None:
+    """What Kafka has no more is passed: the next start finds where the notes go on."""
+    broker.add(STREAM, 0, 15)
+    first = open_lane(Clock(), order_folder=tmp_path, block_messages_max=5)
+    assert [*range(15)] == [offset for _ in range(3) for offset in offsets(first)]
+    first.close()
+    kept = 4 if gone == "the last message" else 0
+    broker.add(STREAM, 0, kept)
+    broker.add(STREAM, 5, 10)
+    second = open_lane(Clock(), order_folder=tmp_path, block_messages_max=5)
+    assert [*range(kept)] == offsets(second)
+    saved = second.snapshot()
+    second.close()
+    broker.waiting.clear()
+    broker.add(STREAM, 5, 10)
+    third = open_lane(Clock(), saved=saved, order_folder=tmp_path, block_messages_max=20)
+
+    assert [*range(5, 10)] == offsets(third), "a block as it was, not one of twenty"
+    third.close()
+
+
+def test_notes_are_durable_once_they_are_asked_to_be(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(OrderLog, "sync", lambda log: synced.append(log._path.name))
+    part = open_lane(Clock(), order_folder=tmp_path)
+    source = part._source
+    source.sync_notes()
+    other = threading.Thread(target=source.sync_notes)
+    other.start()
+    other.join()
+    part.close()
+    source.sync_notes()
+
+    assert ["000.jsonl"] == synced, "of this thread's lanes that are open"
+
+
+def look_around(part: LanePartition, clock: Clock, seconds: float) -> None:
+    """Let a lane take an answer that its scout gets from now on, and so much time pass."""
+    part._scout.take()
+    ends_s = time.monotonic() + 30.0
+    while part._scout._found is None:
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
+    clock.at_s += seconds
+    assert [] == offsets(part)
+
+
+def test_a_lane_ends_when_its_client_hands_out_no_more_of_what_is_there(broker: Broker) -> None:
+    clock = Clock()
+    broker.add(STREAM, 0, 20)
+    part = open_lane(clock, discover_s=0.01)
+    assert 20 == len(offsets(part))
+    for _ in range(3):
+        look_around(part, clock, 10.0)
+    broker.add(STREAM, 20, 1)
+    assert [20] == offsets(part), "it goes on"
+    for _ in range(4):
+        look_around(part, clock, 9.0)
+
+    with pytest.raises(TransientError, match="does not hand out for 30 s"):
+        look_around(part, clock, 9.0)
+    part.close()
+
+
+def test_a_lane_that_is_full_or_at_the_end_misses_nothing(broker: Broker) -> None:
+    clock = Clock()
+    broker.add(STREAM, 0, 20)
+    full = open_lane(clock, discover_s=0.01, epoch_messages_max=20)
+    assert 20 == len(offsets(full))
+    broker.add(STREAM, 0, 20)
+    broker.add_end(STREAM, 60)  # behind the last message there are marks of transactions
+    ended = open_lane(clock, discover_s=0.01)
+    assert 20 == len(offsets(ended))
+    for part in (full, ended):
+        for _ in range(8):
+            look_around(part, clock, 10.0)
+        part.close()

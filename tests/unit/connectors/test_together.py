@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from connectors.kafka.together import Together
+from schemas.errors import AirsideError, TransientError
 
 WAIT_S_MAX = 30.0
 
@@ -19,6 +20,7 @@ class Lane:
         self.ends = 0
         self.thread = ""
         self.error: Exception | None = None
+        self.stuck_error: AirsideError | None = None
         self._gate = gate
         together.add(lane, self)
 
@@ -29,6 +31,9 @@ class Lane:
             raise self.error
         self.ends += 1
         self.is_open = False
+
+    def stuck(self) -> AirsideError | None:
+        return self.stuck_error
 
 
 def test_lanes_end_their_epochs_beside_each_other() -> None:
@@ -45,7 +50,7 @@ def test_lanes_end_their_epochs_beside_each_other() -> None:
     assert [2, 2, 2] == [lane.ends for lane in lanes]
 
 
-def test_a_lane_with_nothing_open_is_not_ended_and_one_alone_needs_no_thread() -> None:
+def test_a_lane_with_nothing_open_is_not_ended() -> None:
     together, gate = Together(), threading.Barrier(1)
     idle, busy = (Lane(together, number, gate) for number in range(2))
     idle.is_open = False
@@ -54,7 +59,17 @@ def test_a_lane_with_nothing_open_is_not_ended_and_one_alone_needs_no_thread() -
     together.end(1)
 
     assert [0, 1] == [idle.ends, busy.ends]
-    assert threading.current_thread().name == busy.thread
+
+
+def test_an_end_that_never_comes_back_is_not_waited_for() -> None:
+    together, gate = Together(), threading.Barrier(2)  # that nobody else comes to
+    lane = Lane(together, 0, gate)
+    lane.stuck_error = TransientError(do="commit", kind="lane", name="0", found="no return")
+
+    with pytest.raises(TransientError, match="no return"):
+        together.end(0)
+    together.leave(0, 0.1)
+    gate.abort()
 
 
 def test_lanes_with_nothing_open_do_not_end_those_again_that_are_ending() -> None:
