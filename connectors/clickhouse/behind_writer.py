@@ -42,9 +42,9 @@ class BehindWriter:
     State: rows that are not confirmed: of the running epoch and the one before it, at most about
     `AHEAD_MAX` times `rows_max` a table and what a block adds.
     Units: `wait_s_max` bounds all waits of one epoch together, whatever they are for. So long after
-    an epoch's first rows, `early_s`, all that is there is handed over once, after `before_early`:
-    what ClickHouse has confirmed at the epoch's end need not be saved with it, while the flow
-    stands.
+    an epoch's first rows, `early_s`, all that is there is handed over once: what ClickHouse has
+    confirmed at the epoch's end need not be saved with it, while the flow stands. `before_early` is
+    called before rows leave an epoch that has not ended.
     Errors: those of the writer, at the next call; TransientError at the end of that bound.
     """
 
@@ -92,6 +92,7 @@ class BehindWriter:
         lanes = self._gathered[table].values()
         if sum(map(len, lanes)) < self._rows_max or not is_enough(lanes, self._rows_max):
             return
+        self._before_early()
         self._hand_over(table)
         while self._on_their_way(table) > AHEAD_MAX * self._rows_max:
             self._await(self._sends[0].told)

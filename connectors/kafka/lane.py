@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from bytewax.inputs import StatefulSourcePartition
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from connectors.crash import crash_point
 from connectors.kafka.client import Outage
@@ -62,6 +62,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._intake = open_intake(config, source.level)
         self._consumer = self._intake.consumer
         self._paused: set[Place] = set()
+        self._silence = Silence()
         self._assigned: set[Place] = set()
         self._looked_s = 0.0
         self._rests = False
@@ -82,8 +83,12 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._moved_s = source.clock.steady_s()
         if self._resumption is None:
             self._start_tables()
-        self._silence = Silence()
-        self._scout = Scout(self._consumer, source.discover_s, lambda: list(self._assigned))
+        self._scout = Scout(
+            self._consumer,
+            source.discover_s,
+            places=lambda: self._silence.standing([*self._assigned], self._reach.position),
+            make_other=lambda: Consumer(source.config),
+        )
 
     def _plan_resumption(self) -> Resumption | None:
         """What has to be given again before anything new; assigns what that needs."""
@@ -337,21 +342,21 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._consumer.pause([TopicPartition(*place) for place in stop])
         if go:
             self._consumer.resume([TopicPartition(*place) for place in go])
+        self._silence.drop(stop | go)
         self._paused = ahead
 
     def _take_answer(self, now_s: float) -> None:
-        answer = self._scout.take()
-        if answer is not None:
-            self._adopt(answer.counts)
-            self._look_for_silence(answer.ends, now_s)
-
-    def _look_for_silence(self, ends: dict[Place, int], now_s: float) -> None:
-        """Find out if the client stopped reading a partition, while it gives all else."""
-        if self._resumption is not None or self._loading or not (self._rests and self._room()):
+        if self._resumption is not None or self._loading or not self._room():
             self._silence.forget()
+        self._silence.note_look(now_s)
+        answer = self._scout.take()
+        if answer is None:
             return
-        read = {place: end for place, end in ends.items() if place not in self._paused}
-        place = self._silence.look(read, self._reach.position, now_s)
+        if answer.counts is not None:
+            self._adopt(answer.counts)
+        read = {place: end for place, end in answer.ends.items() if place not in self._paused}
+        position, busy = self._reach.position, not self._rests
+        place = self._silence.compare(read, position, now_s, busy=busy)
         if place is not None:
             raise stuck_partition(place, SILENT_S)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -15,28 +14,40 @@ from schemas.errors import ConfigError
 
 _log = structlog.get_logger(__name__)
 
+_FAILURES_MAX: Final = 3
+"""Partitions without a leader that are asked for in one turn: each may take seconds."""
+
 UNEVEN_LOOKS_MAX: Final = 10
 """Answers in a row with counts that do not fit before a lane stops: minutes, as lanes ask."""
 
 
 class Answer(NamedTuple):
-    """Partition counts by topic, and the ends of some partitions, as far as Kafka told them."""
+    """Partition counts by topic, and the ends of some partitions, as far as Kafka told them.
 
-    counts: dict[str, int]
+    Shapes: None and nothing where it did not answer.
+    """
+
+    counts: dict[str, int] | None
     ends: dict[Place, int]
 
 
 class Scout:
     """A thread that asks for partition counts now and then; `take` gives the last answer once.
 
-    It also asks for the ends of the `places`.
+    It also asks for the ends of the `places`, by another client.
     Bound: one question at a time; a cluster that does not answer is asked again later.
     """
 
     def __init__(
-        self, client: Any, every_s: float, places: Callable[[], list[Place]] = list
+        self,
+        client: Any,
+        every_s: float,
+        *,
+        places: Callable[[], list[Place]],
+        make_other: Callable[[], Any],
     ) -> None:
         self._client = client
+        self._make_other = make_other
         self._every_s = every_s
         self._places = places
         self._found: Answer | None = None
@@ -51,19 +62,38 @@ class Scout:
                 metadata = self._client.list_topics(timeout=5.0)
                 ends = self._ends()
             except (KafkaException, RuntimeError):
-                continue  # the cluster is away, or the client was closed under us
+                # The cluster is away, or the client was closed under us.
+                self._found = Answer(None, {})
+                continue
             counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
             self._found = Answer(counts, ends)
 
     def _ends(self) -> dict[Place, int]:
-        """What a lane that reads what is committed would reach; as many as Kafka tells in a row."""
+        """What a lane that reads what is committed would reach, as far as Kafka tells.
+
+        Asked by a client that was just made: one that stopped reading may not know whom to ask.
+        """
+        places = self._places()
+        if not places:
+            return {}
+        other = self._make_other()
+        try:
+            return self._ask(other, places)
+        finally:
+            other.close()
+
+    def _ask(self, client: Any, places: list[Place]) -> dict[Place, int]:
         ends: dict[Place, int] = {}
-        ask = self._client.get_watermark_offsets
-        with suppress(KafkaException):
-            for place in self._places():
-                if self._stopped.is_set():
-                    break
-                ends[place] = int(ask(TopicPartition(*place), timeout=5.0)[1])
+        failed = 0
+        for place in places:
+            if self._stopped.is_set() or failed >= _FAILURES_MAX:
+                break
+            try:
+                end = client.get_watermark_offsets(TopicPartition(*place), timeout=5.0)[1]
+            except KafkaException:
+                failed += 1
+            else:
+                ends[place] = int(end)
         return ends
 
     def take(self) -> Answer | None:

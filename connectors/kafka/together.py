@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Final, Protocol
@@ -10,6 +11,8 @@ from connectors.courier import Courier, ThreadCourier
 from schemas.errors import AirsideError
 
 _LOOK_S: Final = 1.0
+_LOOKS_MIN: Final = 5
+_STOPPED_S: Final = 5.0
 
 
 class Epoch(Protocol):
@@ -65,12 +68,16 @@ class Together:
             self._await(lane, told)
 
     def _await(self, lane: int, told: Future[None]) -> None:
+        looks = 0
         while True:
+            began_s = time.monotonic()
             done, _ = wait([told], _LOOK_S)
             if done:
                 told.result()
                 return
-            if (error := self._lanes[lane].stuck()) is not None:
+            # A process that was stopped gives the other thread time to come back first.
+            looks = 0 if time.monotonic() - began_s > _STOPPED_S else looks + 1
+            if looks >= _LOOKS_MIN and (error := self._lanes[lane].stuck()) is not None:
                 raise error
 
     def _begin(self, lanes: list[int]) -> None:

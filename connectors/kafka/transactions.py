@@ -315,7 +315,7 @@ class TransactionalPartition(StatefulSinkPartition[Sequence[OutRecord], dict[str
     def close(self) -> None:
         """Give up an open transaction; its epoch is repeated at the next start."""
         self._together.leave(self._lane, TRY_S)
-        if self.is_open:
+        if self.is_open and self.stuck() is None:
             try:
                 self._producer.abort_transaction(TRY_S)
             except KafkaException as err:

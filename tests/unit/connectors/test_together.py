@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from connectors.kafka import together as together_module
 from connectors.kafka.together import Together
 from schemas.errors import AirsideError, TransientError
 
@@ -61,7 +62,8 @@ def test_a_lane_with_nothing_open_is_not_ended() -> None:
     assert [0, 1] == [idle.ends, busy.ends]
 
 
-def test_an_end_that_never_comes_back_is_not_waited_for() -> None:
+def test_an_end_that_never_comes_back_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together_module, "_LOOK_S", 0.01)
     together, gate = Together(), threading.Barrier(2)  # that nobody else comes to
     lane = Lane(together, 0, gate)
     lane.stuck_error = TransientError(do="commit", kind="lane", name="0", found="no return")
