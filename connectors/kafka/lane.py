@@ -394,5 +394,5 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._scout.stop()
         self._intake.close()
         if self._order:
-            self._source.notes().remove(self._order)
+            self._source.drop_notes(self._order)
             self._order.close()

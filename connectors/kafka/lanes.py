@@ -124,6 +124,12 @@ class LaneSource(FixedPartitionedSource[tuple[str, RawBlock], dict[str, Any]]):
         """The order logs of this worker thread's lanes."""
         return self._notes.setdefault(threading.get_ident(), [])
 
+    def drop_notes(self, order: OrderLog) -> None:
+        """Look after a lane's log no more. Safe to repeat."""
+        for notes in self._notes.values():
+            if order in notes:
+                notes.remove(order)
+
     def sync_notes(self) -> None:
         """Make durable in which order this worker thread's lanes gave what they gave.
 
