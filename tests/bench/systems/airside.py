@@ -70,6 +70,8 @@ class Level:
             streams=(task.topic,),
             clock=SystemClock(),
             stop=stop,
+            # The jobs hold nothing for an epoch's end, and are not to wait for one.
+            epoch_messages_max=task.messages,
             level=self.name,
         )
 
