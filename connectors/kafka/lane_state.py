@@ -99,7 +99,7 @@ def stuck_partition(place: Place, seconds: float) -> TransientError:
         do="read on",
         kind="partition",
         name=f"{place[0]}/{place[1]}",
-        found=f"messages that the client does not hand out for {seconds:g} s",
+        found=f"messages that the client does not hand out for {seconds:g} s or more",
         hint="nothing is lost, and the next start goes on",
     )
 

@@ -75,7 +75,8 @@ class OrderLog:
 
     `pending` are the blocks that have to be given again, oldest first.
     State: `SIZE_MAX` bytes and what one epoch adds; what a crash of the machine may take is what
-    was noted since the last `sync`, which the source calls before any sink commits the epoch.
+    was noted since the last `sync`: the source calls it before any sink commits the epoch, and who
+    lets rows leave earlier, before that.
     """
 
     def __init__(self, path: Path, offsets: Mapping[Place, int]) -> None:

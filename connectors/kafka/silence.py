@@ -43,7 +43,7 @@ class Silence:
         return [place for place, at in self._stood.items() if before.get(place) == at]
 
     def note_look(self, now_s: float) -> None:
-        """Note that the lane reads, and what it would have."""
+        """Note that the lane looks for more; after a longer pause all begins anew."""
         if now_s - self._looked_s > _LOOK_S_MAX:
             self.forget()
         self._looked_s = now_s

@@ -97,8 +97,9 @@ class TransactionalSink(LaneSink[Sequence[OutRecord]]):
             "linger.ms": 20,
             "compression.type": "lz4",
             "transaction.timeout.ms": int(timeout_s * 1_000),
-            # librdkafka 2.16 forgets a broker that went away but keeps it as group coordinator,
-            # and then waits for it without end (its issue 5511, open): so let it keep the broker.
+            # librdkafka 2.16 forgets a broker that went away but keeps it as group coordinator, and
+            # then waits for it without end (its issue 5511, open). This takes one reason to forget
+            # it away; another is left, see `Steps.stuck`.
             "metadata.recovery.strategy": "none",
             "queue.buffering.max.messages": queue_messages_max,
             "message.max.bytes": 8_388_608,
