@@ -25,6 +25,7 @@ from connectors.kafka.lane_state import (
     stuck_partition,
     unreadable_partition,
 )
+from connectors.kafka.loading import Loading
 from connectors.kafka.order import OrderLog
 from connectors.kafka.reach import Reach
 from connectors.kafka.resumption import Resumption
@@ -44,7 +45,6 @@ _log = structlog.get_logger(__name__)
 _REST: Final = timedelta(milliseconds=15)
 _FEW: Final = 200
 _LOOK_EVERY_S: Final = 0.5
-_TABLE_REST_S: Final = 0.25
 _RETENTION: Final = frozenset(
     (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its name
 )
@@ -79,8 +79,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             source.notes().append(self._order)
         self._resumption: Resumption | None = self._plan_resumption()
         self._backlog: list[Any] = []
-        self._goals = self._table_ends()
-        self._moved_s = source.clock.steady_s()
+        self._tables_read = Loading(self._table_ends(), source.clock.steady_s())
         if self._resumption is None:
             self._start_tables()
         self._scout = Scout(
@@ -202,7 +201,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         now_s = self._source.clock.steady_s()
         self._epoch.wait(now_s)
         # That nothing comes does not mean now that tables have been read up.
-        self._moved_s = now_s
+        self._tables_read.note_unseen(now_s)
         self._rests = True
         return []
 
@@ -245,7 +244,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             self._backlog = [message for held in resumption.held.values() for message in held]
             streams = {place for place in self._assigned if place[0] in self._source.streams}
             self._set_paused(streams)
-            self._moved_s = now_s
+            self._tables_read.note_moved(now_s)
             _log.info("lane_resumed", lane=self._lane, held=len(self._backlog))
             self._start_tables()
         return blocks
@@ -287,7 +286,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
 
     def _take(self, fetched: Fetched, now_s: float) -> list[RawBlock]:
         self._outage.seen()
-        self._moved_s = now_s
+        self._tables_read.note_moved(now_s)
         quiet = self._reach.quiet(now_s, self._source.quiet_s)
         if self._backlog:
             held = {(message.topic(), message.partition()) for message in self._backlog}
@@ -327,13 +326,10 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._set_paused(enough | self._paused)
 
     def _end_loading(self, now_s: float) -> None:
-        """Go on to the streams once the tables are read to their ends and reading has rested."""
-        rested = now_s - self._moved_s >= _TABLE_REST_S
-        done = all(
-            self._reach.next_of(place) >= end or self._reach.is_caught_up(place)
-            for place, end in self._goals.items()
-        )
-        if done and rested:
+        def is_read(place: Place, end: int) -> bool:
+            return self._reach.next_of(place) >= end or self._reach.is_caught_up(place)
+
+        if self._tables_read.is_over(is_read, now_s):
             self._start_streams()
 
     def _set_paused(self, ahead: set[Place]) -> None:

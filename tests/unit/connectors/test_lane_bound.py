@@ -152,6 +152,23 @@ def test_a_table_is_not_taken_for_read_up_while_nobody_reads(broker: Broker) -> 
     part.close()
 
 
+def test_streams_do_not_wait_for_a_table_that_goes_on_being_written(broker: Broker) -> None:
+    """Models are published all the time: a lane must not stand for as long as others learn."""
+    clock = Clock()
+    part = open_lane(clock, tables=(TABLE,))
+    waited = []
+    for number in range(50):
+        broker.add(TABLE, number, 1)
+        assert [number] == offsets(part)
+        if (STREAM, 0) in broker.assigned:
+            break
+        waited.append(number)
+        clock.at_s += 0.2
+
+    assert 30 <= len(waited) < 45, "its first 30 are what was there"
+    part.close()
+
+
 def test_waiting_makes_no_partition_quiet(broker: Broker) -> None:
     clock = Clock()
     part = open_lane(clock, tables=(TABLE,), epoch_messages_max=40, quiet_s=5.0)
