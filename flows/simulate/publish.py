@@ -13,6 +13,7 @@ from confluent_kafka import Message as Confirmed
 from connectors.kafka.client import Outage, client_config
 from flows.simulate.events import Message
 from flows.simulate.truth import Truth
+from flows.simulate.unplaced import Unplaced
 from flows.simulate.world import World
 from schemas.errors import PermanentError
 
@@ -44,7 +45,8 @@ def simulate(
     Units: `rate` in messages a second, 0 for as fast as it goes; `progress` is told how many were
     handed over so far.
     Delivery: each message once, in order within a partition; returns when all are confirmed.
-    Errors: PermanentError for the first message that the broker did not take.
+    What was confirmed without its place, as a repeat, is noted last.
+    Errors: PermanentError for the first message that the broker did not take, or that is not found.
     """
     sender = _Sender(bootstrap_servers, truth, extra or {})
     pace = _Pace(rate)
@@ -59,6 +61,7 @@ def simulate(
     finally:
         sender.flush()
     sender.raise_if_failed()
+    sender.place_the_rest()
     return truth
 
 
@@ -100,9 +103,11 @@ class _Sender:
         self._truth = truth
         self._failed: KafkaError | None = None
         self._failed_topic = ""
+        self._unplaced = Unplaced()
+        self._config = client_config(bootstrap_servers, extra)
         self._producer = Producer(
             {
-                **client_config(bootstrap_servers, extra),
+                **self._config,
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 5,
@@ -162,20 +167,36 @@ class _Sender:
 
     def _confirm(self, message: Message, error: KafkaError | None, confirmed: Confirmed) -> None:
         self._back += 1
-        offset = confirmed.offset()
-        if error is None and offset is not None and offset >= 0:
-            self._truth.note(
-                message,
-                partition=confirmed.partition() or 0,
-                offset=offset,
-                # As it was sent: of a batch that the broker had already, when the connection broke
-                # before it said so, the report gives the batch's newest time for each message.
-                recorded_ms=message.timestamp_ms,
-            )
+        partition, offset = confirmed.partition(), confirmed.offset()
+        if error is None and partition is not None and partition >= 0:
+            if offset is not None and offset >= 0:
+                self._unplaced.note_placed(message.topic, partition, offset)
+                self._note(message, partition, offset)
+            else:
+                self._unplaced.add(message, partition)
         elif self._failed is None:
             # A message without a place cannot be accounted for, confirmed or not.
-            self._failed = error or KafkaError(KafkaError.INVALID_RECORD)
-            self._failed_topic = message.topic
+            self._fail(error, message)
+
+    def _note(self, message: Message, partition: int, offset: int) -> None:
+        # As it was sent: of a batch that the broker had already, when the connection broke
+        # before it said so, the report gives the batch's newest time for each message.
+        recorded_ms = message.timestamp_ms
+        self._truth.note(message, partition=partition, offset=offset, recorded_ms=recorded_ms)
+
+    def _fail(self, error: KafkaError | None, message: Message) -> None:
+        self._failed = error or KafkaError(KafkaError.INVALID_RECORD)
+        self._failed_topic = message.topic
+
+    def place_the_rest(self) -> None:
+        """Find what is there without a known place. Errors: PermanentError when one is not."""
+        if not len(self._unplaced):
+            return
+        for message, partition, offset in self._unplaced.find(self._config):
+            self._note(message, partition, offset)
+        for message in self._unplaced.left():
+            self._fail(None, message)
+        self.raise_if_failed()
 
     def _settle(self, wait_s: float) -> None:
         """Serve reports, and wait while too many are out."""

@@ -11,8 +11,10 @@ import pytest
 from confluent_kafka import KafkaError
 
 from flows.simulate import publish
+from flows.simulate.events import Message
 from flows.simulate.publish import simulate
 from flows.simulate.truth import Truth
+from flows.simulate.unplaced import Unplaced
 from flows.simulate.world import World
 from schemas.errors import PermanentError
 from tests.unit.flows.memory_run import END_MS
@@ -134,14 +136,35 @@ def test_a_refused_message_stops_the_sending(producer: type[FakeProducer]) -> No
     assert 1_500 > len([entry for entry in producer.journal if entry != "confirmed"])
 
 
-def test_a_confirmed_message_without_a_place_is_an_error(producer: type[FakeProducer]) -> None:
-    """What cannot be found again cannot be accounted for."""
-    producer.loses_offset_at = 2_999
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_message_that_is_confirmed_without_its_place_is_looked_for(
+    producer: type[FakeProducer], monkeypatch: pytest.MonkeyPatch, *, is_found: bool
+) -> None:
+    """What cannot be found cannot be accounted for."""
 
+    def find(unplaced: Unplaced, _config: dict[str, Any]) -> list[tuple[Message, int, int]]:
+        if not is_found:
+            return []
+        return [
+            (waiting.popleft(), partition, unplaced._since[topic, partition])
+            for (topic, partition), waiting in unplaced._waiting.items()
+        ]
+
+    monkeypatch.setattr(Unplaced, "find", find)
+    producer.loses_offset_at = 2_000
+    truth = Truth()
+
+    def send() -> None:
+        world = World(1, total=3_000, end_ms=END_MS)
+        simulate(world, bootstrap_servers=SERVERS, rate=0, truth=truth)
+
+    if is_found:
+        send()
+        assert 3_000 == truth.total
+        return
     with pytest.raises(PermanentError, match="INVALID_RECORD"):
-        simulate(
-            World(1, total=3_000, end_ms=END_MS), bootstrap_servers=SERVERS, rate=0, truth=Truth()
-        )
+        send()
+    assert 2_999 == truth.total
 
 
 def test_a_full_queue_is_waited_for(producer: type[FakeProducer]) -> None:
