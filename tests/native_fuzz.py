@@ -28,7 +28,7 @@ from schemas.bodies import words_of
 from schemas.fates import Refusal
 from schemas.ticket import ATTRIBUTES, PLAIN_FORMS, Ticket
 from schemas.ticket_reader import UNREADABLE, TicketReader
-from tests import native_bodies
+from tests import native_bodies, native_wire
 from tests.messages import FULL, NOW_MS, policy, settings, ticket_headers
 
 Raw = list[tuple[bytes, bytes | None]]
@@ -248,6 +248,7 @@ def compare(native: Any, rng: random.Random, readers: tuple[TicketReader, Ticket
         expected = readers[1].read(headers)
         found = refusals.get(place) or tickets[place]
         assert _look(expected) == _look(found), f"message {place}: {expected!r} and {found!r}"
+    native_wire.compare(native, rng, raws)
     return size - len(native.Scanner().scan(batch)[3])
 
 

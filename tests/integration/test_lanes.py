@@ -19,6 +19,7 @@ from connectors.kafka.lanes import LaneSource
 from connectors.native.level import Wish
 from schemas.blocks import RawBlock
 from schemas.errors import ConfigError, PermanentError, TransientError
+from schemas.ticket import Header
 from schemas.ticket_reader import UNREADABLE
 from tests.services import KafkaService
 from tests.services_clients import make_topic, send_all
@@ -195,6 +196,36 @@ def test_keys_headers_and_timestamps_arrive_as_sent(topics: Topics, closing: Exi
     assert [None] == block.keys
     assert [123_456] == block.timestamps
     assert [[("a", b"\xff\x00"), ("a", None), ("empty", b"")]] == block.headers
+
+
+def test_headers_are_found_behind_any_key_and_value(topics: Topics, closing: ExitStack) -> None:
+    """The native level reads them where they were fetched, but behind neither key nor value."""
+    parts = [(key, value) for key in (None, b"", b"k") for value in (None, b"", b"v" * 300)]
+    named = [("n", b"%d" % n) for n in range(80)]
+    lists: list[list[Header]] = [[], [("a", None), ("ü", b"")], [*named, ("x" * 300, b"v" * 5_000)]]
+    sent = [(key, value, headers) for key, value in parts for headers in lists] * 10
+    records = [
+        {"topic": topics.stream, "partition": 0, "key": key, "value": value, "headers": headers}
+        for key, value, headers in sent
+    ]
+    send_all(topics.producer, records)
+    part = open_lane(closing, source(topics), 0)
+
+    blocks = read(part, len(sent))
+
+    assert [headers or None for *_, headers in sent] == [
+        headers or None for block in blocks for headers in block.headers
+    ]
+    assert [(key or None, value or None) for key, value, _ in sent] == [
+        (key or None, value or None)
+        for block in blocks
+        for key, value in zip(block.keys, block.values, strict=True)
+    ]
+    if topics.level == "native":
+        batches: list[Any] = [block.headers for block in blocks]
+        # Nothing before them, or no header at all.
+        asked = sum(not headers or not (key or value) for key, value, headers in sent)
+        assert asked == sum(batch.asked() for batch in batches)
 
 
 def test_a_lane_that_is_told_to_stop_ends(topics: Topics, closing: ExitStack) -> None:

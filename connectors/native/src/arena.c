@@ -60,7 +60,7 @@ Arena *arena_take(const char *topic) {
         destroy(arena);
         return NULL;
     }
-    arena->size = arena->bodies.used = arena->headers.used = 0;
+    arena->size = arena->bodies.used = arena->headers.used = arena->asked = 0;
     arena->name_count = 0; /* who filled it with odd names does so for one batch only */
     memset(arena->usual, 0, sizeof arena->usual);
     return arena;
@@ -108,20 +108,24 @@ Row *arena_row(Arena *arena, const void *key, size_t key_size, const void *value
     return row;
 }
 
+static bool is_name(const Name *kept, const char *name, size_t size) {
+    return (size_t)kept->size == size && !memcmp(kept->text, name, size);
+}
+
 /* The number of a name, of a new one, too, while there is room; -1 for one that is not kept. */
-static int number_of(Arena *arena, int position, const char *name) {
+static int number_of(Arena *arena, int position, const char *name, size_t size) {
     int usual = position < NAMES_MAX ? arena->usual[position] : 0, found = -1;
-    if (usual < arena->name_count && !strcmp(arena->names[usual].text, name))
+    if (usual < arena->name_count && is_name(&arena->names[usual], name, size))
         return usual;
     for (int n = 0; n < arena->name_count && found < 0; n++)
-        if (!strcmp(arena->names[n].text, name))
+        if (is_name(&arena->names[n], name, size))
             found = n;
     if (found < 0 && arena->name_count < NAMES_MAX) {
-        size_t size = strlen(name);
         if (size > NAME_BYTES_MAX)
             return -1;
         found = arena->name_count++;
-        memcpy(arena->names[found].text, name, size + 1);
+        memcpy(arena->names[found].text, name, size);
+        arena->names[found].text[size] = 0;
         arena->names[found].size = (int32_t)size;
     }
     if (found >= 0 && position < NAMES_MAX)
@@ -129,10 +133,10 @@ static int number_of(Arena *arena, int position, const char *name) {
     return found;
 }
 
-bool arena_add_header(Arena *arena, const char *name, const void *value, size_t size) {
+bool arena_add_header(Arena *arena, const char *name, size_t name_size, const void *value, size_t size) {
     Row *row = &arena->rows[arena->size - 1];
-    int number = number_of(arena, row->header_count, name);
-    size_t name_size = number < 0 ? strlen(name) : 0, inside = number < 0 ? name_size + 1 : 0;
+    int number = number_of(arena, row->header_count, name, name_size);
+    size_t inside = number < 0 ? name_size + 1 : 0;
     if (!value)
         size = 0;
     if (name_size >= INT32_MAX || size > INT32_MAX)
@@ -144,12 +148,32 @@ bool arena_add_header(Arena *arena, const char *name, const void *value, size_t 
     char *at = headers->at + headers->used;
     memcpy(at, told, sizeof told);
     at += sizeof told;
-    if (inside)
-        memcpy(at, name, inside);
+    if (inside) {
+        memcpy(at, name, name_size);
+        at[name_size] = 0;
+    }
     if (size)
         memcpy(at + inside, value, size);
     headers->used += sizeof told + inside + size;
     row->header_count++;
+    return true;
+}
+
+bool arena_add_wire(Arena *arena, Wire wire) {
+    Row *row = &arena->rows[arena->size - 1];
+    WireHeader header;
+    row->header_count = 0;
+    while (wire.left) {
+        if (!wire_next(&wire, &header)) { /* null, as librdkafka has them */
+            arena->headers.used = row->headers;
+            row->header_count = -1;
+            return true;
+        }
+        /* A name ends at a 0, as it does for who is given it as text. */
+        size_t size = strnlen(header.name, header.name_size);
+        if (!arena_add_header(arena, header.name, size, header.value, header.value_size))
+            return false;
+    }
     return true;
 }
 
@@ -175,6 +199,10 @@ bool arena_add(Arena *arena, const rd_kafka_message_t *message) {
     row->offset = message->offset;
     row->partition = message->partition;
     row->time_ms = kafka.message_timestamp(message, &kind);
+    Wire wire;
+    if (wire_of(message, &wire))
+        return arena_add_wire(arena, wire);
+    arena->asked++;
     rd_kafka_headers_t *headers;
     if (kafka.message_headers(message, &headers))
         return true; /* none, or unreadable: null, as the Python client has it */
@@ -183,7 +211,7 @@ bool arena_add(Arena *arena, const rd_kafka_message_t *message) {
     const void *value;
     size_t size;
     for (size_t n = 0; !kafka.header_get_all(headers, n, &name, &value, &size); n++)
-        if (!arena_add_header(arena, name, value, size))
+        if (!arena_add_header(arena, name, strlen(name), value, size))
             return false;
     return true;
 }

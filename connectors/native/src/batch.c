@@ -186,6 +186,11 @@ static PyObject *batch_topic(PyObject *self, PyObject *ignored) {
     return PyUnicode_FromString(((Batch *)self)->arena->topic);
 }
 
+static PyObject *batch_asked(PyObject *self, PyObject *ignored) {
+    (void)ignored;
+    return PyLong_FromSize_t(((Batch *)self)->arena->asked);
+}
+
 /* Who reads tickets knows no library, only that its headers may offer this. */
 static PyObject *batch_scanner(PyObject *self, PyObject *ignored) {
     (void)self, (void)ignored;
@@ -197,6 +202,14 @@ static PyObject *batch_scanner(PyObject *self, PyObject *ignored) {
 static int add_headers(Arena *arena, Row *row, PyObject *headers) {
     if (headers == Py_None)
         return 0;
+    if (PyBytes_Check(headers)) { /* as on the wire */
+        Wire wire;
+        Py_ssize_t size = PyBytes_Size(headers);
+        if (!wire_begin(&wire, PyBytes_AsString(headers), (size_t)size) || arena_add_wire(arena, wire))
+            return 0;
+        PyErr_NoMemory();
+        return -1;
+    }
     row->header_count = 0;
     Py_ssize_t count = PySequence_Size(headers);
     for (Py_ssize_t n = 0; n < count; n++) {
@@ -204,7 +217,7 @@ static int add_headers(Arena *arena, Row *row, PyObject *headers) {
         const char *name, *value;
         Py_ssize_t size = 0;
         int fine = pair && PyArg_ParseTuple(pair, "yz#", &name, &value, &size);
-        if (fine && !arena_add_header(arena, name, value, (size_t)size)) {
+        if (fine && !arena_add_header(arena, name, strlen(name), value, (size_t)size)) {
             PyErr_NoMemory();
             fine = 0;
         }
@@ -266,6 +279,7 @@ static PyMethodDef batch_methods[] = {
     {"partitions", batch_partitions, METH_NOARGS, "The partitions."},
     {"offsets", batch_offsets, METH_NOARGS, "The offsets."},
     {"timestamps", batch_times, METH_NOARGS, "The record times in milliseconds; -1 without one."},
+    {"asked", batch_asked, METH_NOARGS, "How many messages' headers were asked of librdkafka, one by one."},
     {"scanner", batch_scanner, METH_NOARGS, "A new reader of tickets for batches like this one."},
     {"__reduce__", batch_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -15,6 +15,7 @@
 #define TOPICS_MAX 64
 
 Kafka kafka;
+static bool known;
 
 struct Link {
     pthread_mutex_t mutex;
@@ -40,8 +41,11 @@ const char *kafka_bind(const char *path) {
         return "rd_kafka_" #name;
     KAFKA_FUNCTIONS(KAFKA_BIND)
 #undef KAFKA_BIND
+    known = kafka.version() >= RK_VERSION_KNOWN;
     return kafka.version() < RK_VERSION_MIN ? "a new enough librdkafka" : NULL;
 }
+
+bool kafka_is_known(void) { return known; }
 
 void link_release(Link *link) {
     if (link && atomic_fetch_sub(&link->references, 1) == 1) {

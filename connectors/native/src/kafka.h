@@ -53,6 +53,7 @@ enum {
     RK_ERR_FAIL = -196,
     RK_ERR_QUEUE_FULL = -184,
     RK_TYPE_PRODUCER = 0,
+    RK_VERSION_KNOWN = 0x02100000, /* see wire.c */
     RK_VERSION_MIN = 0x01090000 /* incremental assignment and forwarded queues, as we use them */
 };
 
@@ -98,6 +99,8 @@ extern Kafka kafka;
 /* Resolve every function from a library that is loaded already, or from what it depends on.
  * NULL on success, else the name of what is missing. */
 const char *kafka_bind(const char *path);
+/* Whether this librdkafka is one whose messages we know beyond their public part. */
+bool kafka_is_known(void);
 
 /* One client (consumer or producer) of confluent-kafka, as librdkafka hands it to an interceptor.
  * It is counted: one reference is the client's, the other that of the Python object. */

@@ -29,7 +29,8 @@ static PyObject *bind_to(PyObject *module, PyObject *arguments) {
 }
 
 PyDoc_STRVAR(make_doc, "make_batch(topic, messages) -> Batch\n\n"
-                       "Of (partition, offset, time_ms, key, value, headers); header names are bytes.");
+                       "Of (partition, offset, time_ms, key, value, headers); header names are bytes,\n"
+                       "or all headers are bytes as on the wire.");
 
 static PyMethodDef functions[] = {
     {"bind", bind_to, METH_VARARGS, bind_doc},

@@ -24,7 +24,7 @@ from flows.ingest import make_checker
 from schemas.errors import ConfigError
 from schemas.ticket import ATTRIBUTES, LABEL_NAMES, PLAIN_FORMS, hash64, sign
 from schemas.ticket_reader import TicketReader
-from tests import native_bodies, native_fuzz
+from tests import native_bodies, native_fuzz, native_wire
 from tests.messages import NOW_MS, delivered, policy, settings
 from tests.unit.connectors.conftest import go_without
 
@@ -144,6 +144,18 @@ def test_odd_headers_get_the_verdicts_of_the_pure_level(native: Any, seed: int) 
     rng = random.Random(seed)
 
     assert sum(native_fuzz.compare(native, rng, readers) for _ in range(20)) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_headers_are_read_from_the_wire_as_they_were_sent(native: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    raws = [native_fuzz.draw_message(rng, number) for number in range(1_000)]
+    raws += [[(b"a\0b", b"x"), (b"\0", None)], [(b"n" * 300, b"v" * 70_000)] * 70, []]
+    whole = [native_wire.encode(raw or []) for raw in raws]
+    batch = native.make_batch("t", [(0, 0, 0, None, None, wire) for wire in whole])
+
+    assert [native_wire.decode(wire) for wire in whole] == list(batch)
+    assert 500 < native_wire.compare(native, rng, raws) < 1_000
 
 
 def test_records_that_nobody_takes_are_told_of(native: Any) -> None:
