@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from connectors.clock import SystemClock
 from connectors.kafka.lanes import LaneSource
@@ -25,7 +26,7 @@ from connectors.native.level import load_native, plugin_config
 from flows.garbage import tune_garbage_collection
 from flows.ingest import make_checker, read_policy
 from flows.settings import read_settings
-from tests.bench.meter import MARK, Meter, Task, leave, read_task, report
+from tests.bench.meter import MARK, Meter, Task, await_more, leave, read_task, report
 from tests.bench.systems.raw import TUNED
 from tests.bench.work import KINDS
 from tests.services_clients import make_topic
@@ -82,6 +83,7 @@ def run_ours(task: Task, meter: Meter, producer: Producer, writer: Any) -> int:
     tune_garbage_collection()
     seen = sent = 0
     while seen < task.messages:
+        await_more(part)
         for _, raw in part.next_batch():
             meter.begin()
             block = checker.check(raw)
@@ -128,8 +130,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     stage = json.loads(Path(args.manifest).read_text(encoding="utf-8"))
-    for topic in stage["destinations"].values():
-        make_topic(stage["bootstrap_servers"], f"bench.{topic}", partitions=4)
+    servers = stage["bootstrap_servers"]
+    known = AdminClient({"bootstrap.servers": servers}).list_topics(timeout=10.0).topics
+    for topic in {f"bench.{name}" for name in stage["destinations"].values()} - known.keys():
+        make_topic(servers, topic, partitions=4)
     spent: dict[str, list[float]] = {}
     for _ in range(args.rounds):
         for way in WAYS:

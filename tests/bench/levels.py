@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -18,10 +19,11 @@ from connectors.kafka.lanes import LaneSource
 from connectors.native.level import load_native
 from flows.garbage import tune_garbage_collection
 from schemas.ticket_reader import TicketReader
-from tests.bench.meter import MARK, Meter, Task, leave, read_task, report
+from tests.bench.meter import MARK, Meter, Task, await_more, leave, read_task, report
 from tests.messages import policy
 
 STEPS: Final = ("drain", "read", "tickets")
+REST_S: Final = 0.005
 
 
 def run(task: Task) -> None:
@@ -45,8 +47,11 @@ def run(task: Task) -> None:
             found = intake.read(source.block_messages_max)
             if len(found):
                 meter.begin()
+            else:
+                time.sleep(REST_S)
             seen += len(found)
             continue
+        await_more(part)
         for _, block in part.next_batch():
             meter.begin()
             seen += len(block.values)

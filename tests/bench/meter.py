@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -52,6 +53,13 @@ def read_task() -> Task:
         cell=cell,
         cells=cells,
     )
+
+
+def await_more(part: Any) -> None:
+    """Rest as the engine would before it asks a lane again: a loop that spins is paid for, too."""
+    awake_at = part.next_awake()
+    if awake_at is not None:
+        time.sleep(max((awake_at - datetime.now(UTC)).total_seconds(), 0.0))
 
 
 def cpu_s(pids: tuple[int, ...] = ()) -> float:
