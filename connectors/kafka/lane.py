@@ -17,6 +17,7 @@ from connectors.kafka.client import Outage
 from connectors.kafka.ends import read_end
 from connectors.kafka.epoch import LaneEpoch
 from connectors.kafka.intake import Failure, Fetched, Messages, open_intake
+from connectors.kafka.lag import Lag
 from connectors.kafka.lane_state import (
     Place,
     dump_state,
@@ -80,6 +81,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._resumption: Resumption | None = self._plan_resumption()
         self._backlog: list[Any] = []
         self._tables_read = Loading(self._table_ends(), source.clock.steady_s())
+        self._lag = Lag(self._consumer, self._streams() if self._loading else ())
         if self._resumption is None:
             self._start_tables()
         self._scout = Scout(
@@ -117,6 +119,9 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
     def _tables(self) -> list[Place]:
         return [place for place in self._places if place[0] in self._source.tables]
 
+    def _streams(self) -> list[Place]:
+        return [place for place in self._places if place[0] in self._source.streams]
+
     def _assign(self, places: Iterable[Place], *, from_beginning: bool = False) -> None:
         first = {} if from_beginning else self._reach.offsets
         parts = [
@@ -133,7 +138,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
 
     def _start_streams(self) -> None:
         self._loading = False
-        streams = [place for place in self._places if place[0] in self._source.streams]
+        streams = self._streams()
         self._check_resumed(streams)
         self._set_paused(set())
         self._assign(streams)
@@ -313,7 +318,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         else:
             self._set_paused(self._reach.ahead(self._source.streams, self._source.ahead_ms_max))
         self._take_answer(now_s)
-        LAG.labels(str(self._lane)).set(self._lag())
+        LAG.labels(str(self._lane)).set(self._lag.count(self._places, self._reach.next_of))
 
     def _hold_read_up(self, resumption: Resumption) -> None:
         """Read no further where nothing more is needed to repeat."""
@@ -365,13 +370,6 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
             _log.info("partitions_adopted", lane=self._lane, partitions=len(new))
             self._places += new
             self._assign(new)
-
-    def _lag(self) -> int:
-        lag = 0
-        for place in self._places:
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
-            lag += max(end - self._reach.next_of(place), 0) if end > 0 else 0
-        return lag
 
     def next_awake(self) -> datetime | None:
         """At once while there is more to read, else in a moment."""

@@ -17,6 +17,7 @@ from connectors.kafka.intake import Failure, Messages
 from connectors.kafka.lane import LanePartition
 from connectors.kafka.lanes import LaneSource
 from connectors.kafka.order import OrderLog
+from connectors.metrics import LAG
 from connectors.native.intake import Copy
 from schemas.errors import TransientError
 
@@ -44,6 +45,7 @@ class Broker:
         self.assigned: list[tuple[str, int]] = []
         self.waiting: deque[Copy | Failure] = deque()
         self.reads: list[int] = []
+        self.knows = {TABLE, STREAM}
 
     def add(self, topic: str, first: int, count: int) -> None:
         self.waiting.extend(
@@ -76,7 +78,9 @@ class Broker:
         topic = SimpleNamespace(error=None, partitions={0: None})
         return SimpleNamespace(topics={TABLE: topic, STREAM: topic})
 
-    def get_watermark_offsets(self, place: Any, **_: Any) -> tuple[int, int]:
+    def get_watermark_offsets(self, place: Any, **how: Any) -> tuple[int, int]:
+        if how.get("cached") and place.topic not in self.knows:
+            return -1001, -1001
         return 0, 30 if place.topic == TABLE else 60
 
     def pause(self, _parts: list[Any]) -> None: ...
@@ -166,6 +170,19 @@ def test_streams_do_not_wait_for_a_table_that_goes_on_being_written(broker: Brok
         clock.at_s += 0.2
 
     assert 30 <= len(waited) < 45, "its first 30 are what was there"
+    part.close()
+
+
+def test_streams_that_wait_for_tables_count_as_lag(broker: Broker) -> None:
+    clock = Clock()
+    part = open_lane(clock, tables=(TABLE,))
+    broker.knows = {TABLE}
+    broker.add(TABLE, 0, 10)
+    offsets(part)
+    clock.at_s += 1.0
+    assert [] == offsets(part)
+
+    assert 20 + 60 == LAG.labels("0")._value.get()
     part.close()
 
 
