@@ -56,6 +56,9 @@ class _Reader:
                 return (bits >> 1) ^ -(bits & 1)
         raise _CutError
 
+    def is_at_end(self) -> bool:
+        return self._at == len(self._wire)
+
     def take(self, size: int) -> bytes:
         if not 0 <= size <= len(self._wire) - self._at:
             raise _CutError
@@ -64,7 +67,7 @@ class _Reader:
 
 
 def decode(wire: bytes) -> Plain | None:
-    """What a client gives of it; None where there are no headers, or none that can be read."""
+    """What the library reads; None where there are no headers, or where it would ask the client."""
     reader = _Reader(wire)
     found: Plain = []
     try:
@@ -75,6 +78,8 @@ def decode(wire: bytes) -> Plain | None:
             name = reader.take(reader.number()).split(b"\0", 1)[0]
             size = reader.number()
             found.append((name.decode("latin-1"), None if size == -1 else reader.take(size)))
+        if not reader.is_at_end():
+            return None  # a client would give them; the library asks one
     except _CutError:
         return None
     try:

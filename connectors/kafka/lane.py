@@ -206,7 +206,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         now_s = self._source.clock.steady_s()
         self._epoch.wait(now_s)
         # That nothing comes does not mean now that tables have been read up.
-        self._tables_read.note_unseen(now_s)
+        self._tables_read.note_moved(now_s)
         self._rests = True
         return []
 
@@ -219,6 +219,7 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         if len(fetched) or fetched.failures:
             crash_point("loading" if self._loading else "after_read")
         now_s = source.clock.steady_s()
+        self._tables_read.note_look(now_s)
         if self._resumption is not None:
             blocks = self._give_again(self._resumption, fetched.messages(), now_s)
         else:

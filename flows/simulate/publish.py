@@ -168,15 +168,17 @@ class _Sender:
     def _confirm(self, message: Message, error: KafkaError | None, confirmed: Confirmed) -> None:
         self._back += 1
         partition, offset = confirmed.partition(), confirmed.offset()
-        if error is None and partition is not None and partition >= 0:
-            if offset is not None and offset >= 0:
-                self._unplaced.note_placed(message.topic, partition, offset)
-                self._note(message, partition, offset)
-            else:
-                self._unplaced.add(message, partition)
-        elif self._failed is None:
-            # A message without a place cannot be accounted for, confirmed or not.
+        if error is not None or partition is None or partition < 0:
             self._fail(error, message)
+            return
+        try:
+            is_placed = self._unplaced.is_placed(message, partition, offset)
+        except ValueError:
+            # A message without a place cannot be accounted for, confirmed or not.
+            self._fail(None, message)
+        else:
+            if is_placed:
+                self._note(message, partition, offset or 0)
 
     def _note(self, message: Message, partition: int, offset: int) -> None:
         # As it was sent: of a batch that the broker had already, when the connection broke
@@ -185,8 +187,9 @@ class _Sender:
         self._truth.note(message, partition=partition, offset=offset, recorded_ms=recorded_ms)
 
     def _fail(self, error: KafkaError | None, message: Message) -> None:
-        self._failed = error or KafkaError(KafkaError.INVALID_RECORD)
-        self._failed_topic = message.topic
+        if self._failed is None:
+            self._failed = error or KafkaError(KafkaError.INVALID_RECORD)
+            self._failed_topic = message.topic
 
     def place_the_rest(self) -> None:
         """Find what is there without a known place. Errors: PermanentError when one is not."""

@@ -1,14 +1,15 @@
 """Find where messages came to lie that Kafka confirmed without their offsets.
 
-A broker that restarts knows the numbers of a producer's last batch only. Sent again after a broken
-connection, an older one is refused as a repeat: it is there, and the client does not learn where.
+A batch that is sent again after a broken connection may be refused as a repeat: the broker has it,
+and does not say where. librdkafka then counts it as delivered from offset -1 on, so that the second
+message of the batch seems to lie at 0, the third at 1 (`rd_kafka_msgq_set_metadata`, 2.16).
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
-from typing import Any, Final
+from collections import defaultdict
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -16,75 +17,98 @@ from flows.simulate.events import Message
 
 _BLOCK: Final = 2_000
 _WAIT_S: Final = 0.5
-_SEARCH_S_MAX: Final = 60.0
+_SEARCH_S_MAX: Final = 120.0
+
+Partition = tuple[str, int]
+
+
+class _Waiting(NamedTuple):
+    """A message, and the first offset at which it may lie."""
+
+    message: Message
+    since: int
 
 
 class Unplaced:
-    """Messages without a place, each with the newest place before it in its partition.
+    """Tells places from what only looks like one, and keeps the messages without.
 
-    State: one number for each partition, and the messages themselves; few, or none.
+    State: two numbers for each partition, and the messages themselves; few, or none.
     """
 
     def __init__(self) -> None:
-        self._newest: dict[tuple[str, int], int] = {}
-        self._waiting: dict[tuple[str, int], deque[Message]] = defaultdict(deque)
-        self._since: dict[tuple[str, int], int] = {}
+        self._newest: dict[Partition, int] = {}
+        self._counted: dict[Partition, int] = {}
+        self._waiting: dict[Partition, list[_Waiting]] = defaultdict(list)
 
     def __len__(self) -> int:
         return len(self.left())
 
-    def note_placed(self, topic: str, partition: int, offset: int) -> None:
-        """Note the place of a message that has one."""
-        self._newest[topic, partition] = offset
-
-    def add(self, message: Message, partition: int) -> None:
-        """Keep a message, in the order of its partition."""
-        part = (message.topic, partition)
-        self._waiting[part].append(message)
-        self._since.setdefault(part, self._newest.get(part, -1) + 1)
-
     def left(self) -> list[Message]:
-        """What was not found."""
-        return [message for waiting in self._waiting.values() for message in waiting]
+        """What has no place yet."""
+        return [one.message for waiting in self._waiting.values() for one in waiting]
+
+    def is_placed(self, message: Message, partition: int, offset: int | None) -> bool:
+        """Tell whether a confirmed message lies there; else it is kept, and looked for later.
+
+        Called once for each message of a partition, in its order.
+        Errors: ValueError for an offset at or before the one of a message before it.
+        """
+        part = (message.topic, partition)
+        newest = self._newest.get(part, -1)
+        counted = self._counted.get(part)
+        # What follows in the same batch counts on from -1; a true place would be further on, since
+        # the messages of that batch are there, too.
+        if offset is None or offset < 0 or offset == counted:
+            self._counted[part] = 0 if offset is None or offset < 0 else offset + 1
+            self._waiting[part].append(_Waiting(message, newest + 1))
+            return False
+        if offset <= newest:
+            raise ValueError("an offset that another message has, or one before it")
+        self._counted.pop(part, None)
+        self._newest[part] = offset
+        return True
 
     def find(self, config: dict[str, Any]) -> list[tuple[Message, int, int]]:
-        """Read the partitions on from there, and find each message in its order.
+        """Read the partitions on from there, and find each message.
 
-        Shapes: message, partition, offset; what is not found within the bound is not in it.
+        Shapes: message, partition, offset; what is not found within the bound is left.
         Assumes that nobody else sends the same key, body, headers and time to the same topic.
         """
         own = {"group.id": "airside.simulator", "enable.auto.commit": False}
-        consumer = Consumer({**config, **own, "enable.partition.eof": True})
+        ends = {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
+        consumer = Consumer({**config, **own, **ends})
         deadline_s = time.monotonic() + _SEARCH_S_MAX
         try:
             return [
                 (message, part[1], offset)
                 for part, waiting in self._waiting.items()
-                for message, offset in self._find_in(consumer, part, waiting, deadline_s)
+                for message, offset in _find_in(consumer, part, waiting, deadline_s)
             ]
         finally:
             consumer.close()
 
-    def _find_in(
-        self,
-        consumer: Consumer,
-        part: tuple[str, int],
-        waiting: deque[Message],
-        deadline_s: float,
-    ) -> list[tuple[Message, int]]:
-        found: list[tuple[Message, int]] = []
-        consumer.assign([TopicPartition(*part, self._since[part])])
-        while waiting and time.monotonic() < deadline_s:
-            for record in consumer.consume(_BLOCK, _WAIT_S):
-                if (record.topic(), record.partition()) != part:
-                    continue
-                error = record.error()
-                # Not asked for before: the embedded broker tells an end that is too low.
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    return found
-                if error is None and waiting and _is(waiting[0], record):
-                    found.append((waiting.popleft(), record.offset() or 0))
-        return found
+
+def _find_in(
+    consumer: Consumer, part: Partition, waiting: list[_Waiting], deadline_s: float
+) -> list[tuple[Message, int]]:
+    """Messages that are found leave `waiting`."""
+    found: list[tuple[Message, int]] = []
+    if waiting:
+        consumer.assign([TopicPartition(*part, waiting[0].since)])
+    while waiting and time.monotonic() < deadline_s:
+        for record in consumer.consume(_BLOCK, _WAIT_S):
+            if (record.topic(), record.partition()) != part:
+                continue
+            error, offset = record.error(), record.offset() or 0
+            # Not asked for before: the embedded broker tells an end that is too low.
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                return found
+            for place, one in enumerate(waiting if error is None else ()):
+                if one.since <= offset and _is(one.message, record):
+                    found.append((one.message, offset))
+                    del waiting[place]
+                    break
+    return found
 
 
 def _is(message: Message, record: Any) -> bool:

@@ -23,7 +23,7 @@ from tests.bench.meter import MARK, Meter, Task, await_more, leave, read_task, r
 from tests.messages import policy
 
 STEPS: Final = ("drain", "read", "tickets")
-REST_S: Final = 0.005
+REST_S: Final = 0.015
 
 
 def run(task: Task) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
 
 from flows.simulate.events import Message
@@ -15,8 +16,8 @@ PARTITIONS = 3
 
 
 def message(number: int, topic: str) -> Message:
-    """Every fifth message is sent twice, alike in all that Kafka keeps."""
-    same = number - number % 5 % 2
+    """Some are sent twice, to the same partition, alike in all that Kafka keeps."""
+    same = number - PARTITIONS if number % 10 in (7, 8) else number
     return Message(
         number=number,
         topic=topic,
@@ -35,20 +36,34 @@ def test_what_was_confirmed_without_a_place_is_found(
     sent = [message(number, topic) for number in range(300)]
     send(kafka, sent)
     unplaced, hidden = Unplaced(), []
+    counted = [-1] * PARTITIONS
     for one in sent:
-        place = (one, one.number % PARTITIONS, one.number // PARTITIONS)
-        if 100 <= one.number < 140 or one.number >= 290 or one.number == 0:
-            unplaced.add(one, place[1])
-            hidden.append(place)
+        part, offset = one.number % PARTITIONS, one.number // PARTITIONS
+        if one.number < 30 or 100 <= one.number < 140 or one.number % 50 == 48:
+            # As the client reports a batch that was refused as a repeat.
+            assert not unplaced.is_placed(one, part, counted[part] if counted[part] >= 0 else None)
+            counted[part] += 1
+            hidden.append((one, part, offset))
         else:
-            unplaced.note_placed(topic, place[1], place[2])
+            assert unplaced.is_placed(one, part, offset)
+            counted[part] = -1
     never = message(1_000, topic)
-    unplaced.add(never, 1)
+    unplaced.is_placed(never, 1, None)
+    unplaced.is_placed(message(1_003, topic), 1, 0)
 
     found = unplaced.find({"bootstrap.servers": kafka.bootstrap_servers})
 
     assert hidden == sorted(found, key=lambda place: place[0].number)
-    assert [never] == unplaced.left()
+    assert [never, message(1_003, topic)] == unplaced.left()
+
+
+def test_a_place_before_one_that_was_told_is_none() -> None:
+    unplaced = Unplaced()
+    assert unplaced.is_placed(message(0, "t"), 0, 5)
+    assert unplaced.is_placed(message(1, "t"), 1, 0)
+    for offset in (5, 3):
+        with pytest.raises(ValueError, match="another message"):
+            unplaced.is_placed(message(3, "t"), 0, offset)
 
 
 def send(kafka: KafkaService, messages: list[Message]) -> None:

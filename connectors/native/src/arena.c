@@ -159,22 +159,23 @@ bool arena_add_header(Arena *arena, const char *name, size_t name_size, const vo
     return true;
 }
 
-bool arena_add_wire(Arena *arena, Wire wire) {
+Added arena_add_wire(Arena *arena, Wire wire) {
     Row *row = &arena->rows[arena->size - 1];
     WireHeader header;
     row->header_count = 0;
     while (wire.left) {
-        if (!wire_next(&wire, &header)) { /* null, as librdkafka has them */
-            arena->headers.used = row->headers;
-            row->header_count = -1;
-            return true;
-        }
+        if (!wire_next(&wire, &header))
+            break;
         /* A name ends at a 0, as it does for who is given it as text. */
         size_t size = strnlen(header.name, header.name_size);
         if (!arena_add_header(arena, header.name, size, header.value, header.value_size))
-            return false;
+            return ADDED_NO_MEMORY;
     }
-    return true;
+    if (!wire.left && wire.at == wire.end)
+        return ADDED;
+    arena->headers.used = row->headers;
+    row->header_count = -1;
+    return ADDED_NONE;
 }
 
 size_t header_at(const Arena *arena, size_t at, HeaderView *view) {
@@ -200,8 +201,9 @@ bool arena_add(Arena *arena, const rd_kafka_message_t *message) {
     row->partition = message->partition;
     row->time_ms = kafka.message_timestamp(message, &kind);
     Wire wire;
-    if (wire_of(message, &wire))
-        return arena_add_wire(arena, wire);
+    Added added = wire_of(message, &wire) ? arena_add_wire(arena, wire) : ADDED_NONE;
+    if (added != ADDED_NONE)
+        return added == ADDED;
     arena->asked++;
     rd_kafka_headers_t *headers;
     if (kafka.message_headers(message, &headers))

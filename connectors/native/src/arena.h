@@ -36,7 +36,7 @@ typedef struct {
     Buffer bodies, headers;
     Row *rows;
     size_t size, room;
-    size_t asked; /* messages whose headers librdkafka made a list of */
+    size_t asked; /* messages whose headers librdkafka was asked for */
     Name *names; /* NAMES_MAX of them */
     int name_count;
     uint8_t usual[NAMES_MAX]; /* which name stood at this position last */
@@ -57,7 +57,9 @@ Arena *arena_take(const char *topic); /* from the pool, or new; NULL: no memory 
 void arena_give(Arena *arena);        /* back to the pool, or freed */
 bool arena_add(Arena *arena, const rd_kafka_message_t *message); /* false: no memory */
 bool arena_add_header(Arena *arena, const char *name, size_t name_size, const void *value, size_t size);
-bool arena_add_wire(Arena *arena, Wire wire); /* all of them, of the newest row; false: no memory */
+/* All of the newest row; none, and null, where they cannot be read or do not end where they should. */
+typedef enum { ADDED, ADDED_NONE, ADDED_NO_MEMORY } Added;
+Added arena_add_wire(Arena *arena, Wire wire);
 /* A row without Kafka: for tests, and for what was read another way. Headers follow. */
 Row *arena_row(Arena *arena, const void *key, size_t key_size, const void *value, size_t value_size);
 

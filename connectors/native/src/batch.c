@@ -205,7 +205,8 @@ static int add_headers(Arena *arena, Row *row, PyObject *headers) {
     if (PyBytes_Check(headers)) { /* as on the wire */
         Wire wire;
         Py_ssize_t size = PyBytes_Size(headers);
-        if (!wire_begin(&wire, PyBytes_AsString(headers), (size_t)size) || arena_add_wire(arena, wire))
+        if (!wire_begin(&wire, PyBytes_AsString(headers), (size_t)size) ||
+            arena_add_wire(arena, wire) != ADDED_NO_MEMORY)
             return 0;
         PyErr_NoMemory();
         return -1;

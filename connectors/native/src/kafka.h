@@ -99,7 +99,7 @@ extern Kafka kafka;
 /* Resolve every function from a library that is loaded already, or from what it depends on.
  * NULL on success, else the name of what is missing. */
 const char *kafka_bind(const char *path);
-/* Whether this librdkafka is one whose messages we know beyond their public part. */
+/* Whether this librdkafka's messages may be looked at beyond their public part, with care. */
 bool kafka_is_known(void);
 
 /* One client (consumer or producer) of confluent-kafka, as librdkafka hands it to an interceptor.

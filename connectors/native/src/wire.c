@@ -3,8 +3,9 @@
  * librdkafka offers a message's headers as a list, with a piece of memory for each header; making
  * and freeing these was a quarter of job A (0.5 of 2.0 us a message). The bytes themselves lie behind
  * the value, and the message says where, just past its public part. That is no promise of librdkafka, so nothing
- * is taken from there unless the pointer is the one that the public fields tell, and the first
- * messages of a process are read both ways; any difference, and the list is asked for, for good.
+ * is taken from there unless the pointer is the one that the public fields tell and the headers
+ * end where their size says. The first messages of a process are read both ways; if their headers
+ * differ, the list is asked for, for good. It also is asked for where ours cannot be read.
  *
  * The form of records: https://kafka.apache.org/documentation/#recordheader */
 #include "wire.h"
@@ -66,22 +67,28 @@ bool wire_next(Wire *wire, WireHeader *header) {
         return false;
     header->value = NULL;
     header->value_size = 0;
+    if (size != -1) {
+        if (!take(wire, size, &header->value))
+            return false;
+        header->value_size = (size_t)size;
+    }
     wire->left--;
-    if (size == -1)
-        return true;
-    header->value_size = (size_t)size;
-    return take(wire, size, &header->value);
+    return true;
 }
 
-/* Whether librdkafka tells the same of these headers. */
+/* Whether librdkafka tells the same of these headers, or refuses them as we do. */
 static bool same(const rd_kafka_message_t *message, Wire wire) {
     rd_kafka_headers_t *list;
     WireHeader mine;
     const char *name;
     const void *value;
     size_t size, place = 0;
-    if (kafka.message_headers(message, &list))
+    if (kafka.message_headers(message, &list)) {
+        while (wire.left)
+            if (!wire_next(&wire, &mine))
+                return true;
         return false;
+    }
     for (; wire.left; place++)
         if (!wire_next(&wire, &mine) || kafka.header_get_all(list, place, &name, &value, &size) ||
             strlen(name) != strnlen(mine.name, mine.name_size) || memcmp(name, mine.name, strlen(name)) ||
@@ -98,7 +105,7 @@ bool wire_of(const rd_kafka_message_t *message, Wire *wire) {
                          : message->key && message->key_len ? (const char *)message->key + message->key_len + 1
                                                             : NULL;
     const Inside *inside = (const Inside *)message;
-    if (!behind || inside->wire != behind || inside->wire_size <= 0 ||
+    if (!behind || inside->wire != behind || inside->wire_size <= 0 || inside->headers || /* set by another plugin */
         !wire_begin(wire, behind, (size_t)inside->wire_size))
         return false;
     if (atomic_load_explicit(&to_compare, memory_order_relaxed) > 0) {

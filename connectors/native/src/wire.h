@@ -16,7 +16,7 @@ typedef struct {
 
 /* Begin to read; false where there are none, and where librdkafka would refuse them. */
 bool wire_begin(Wire *wire, const char *at, size_t size);
-/* The next one, while there is one left; false: cut, or a size that is none. */
+/* The next one, while there is one left; false: cut, or a size that is none or of over ten bytes. */
 bool wire_next(Wire *wire, WireHeader *header);
 
 /* Where a consumed message's headers lie in what was fetched; false: ask librdkafka for them. */

@@ -173,6 +173,25 @@ def test_streams_do_not_wait_for_a_table_that_goes_on_being_written(broker: Brok
     part.close()
 
 
+def test_streams_do_not_wait_for_a_table_where_others_fill_each_epoch(broker: Broker) -> None:
+    clock = Clock()
+    part = open_lane(clock, tables=(TABLE,), epoch_messages_max=4)
+    broker.add(TABLE, 0, 30)
+    for epoch in range(60):
+        if (STREAM, 0) in broker.assigned:
+            break
+        broker.add(TABLE, 30 + epoch, 1)
+        clock.at_s += 0.2
+        offsets(part)
+        for _ in range(4):  # the epoch is full
+            clock.at_s += 1.0
+            assert [] == offsets(part)
+        part.snapshot()
+
+    assert 8 <= epoch < 30
+    part.close()
+
+
 def test_streams_that_wait_for_tables_count_as_lag(broker: Broker) -> None:
     clock = Clock()
     part = open_lane(clock, tables=(TABLE,))

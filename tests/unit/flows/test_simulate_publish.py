@@ -146,7 +146,7 @@ def test_a_message_that_is_confirmed_without_its_place_is_looked_for(
         if not is_found:
             return []
         return [
-            (waiting.popleft(), partition, unplaced._since[topic, partition])
+            (waiting.pop().message, partition, unplaced._newest[topic, partition] + 1)
             for (topic, partition), waiting in unplaced._waiting.items()
         ]
 
