@@ -332,6 +332,10 @@ class LanePartition(StatefulSourcePartition[tuple[str, RawBlock], dict[str, Any]
         self._set_paused(enough | self._paused)
 
     def _end_loading(self, now_s: float) -> None:
+        # What was held through a resumption has not been given yet; tables come last in it.
+        if self._backlog and self._backlog[-1].topic() in self._source.tables:
+            return
+
         def is_read(place: Place, end: int) -> bool:
             return self._reach.next_of(place) >= end or self._reach.is_caught_up(place)
 

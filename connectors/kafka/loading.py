@@ -42,6 +42,7 @@ class Loading:
     def is_over(self, is_read: Callable[[Place, int], bool], now_s: float) -> bool:
         """Tell whether the streams may begin; `is_read` tells it of one place and its end."""
         if not all(is_read(place, end) for place, end in self._ends.items()):
+            self._waited_s = None
             return False
         if self._waited_s is None:
             self._waited_s = 0.0

@@ -72,27 +72,28 @@ class Unplaced:
         """Read the partitions on from there, and find each message.
 
         Shapes: message, partition, offset; what is not found within the bound is left.
+        Units: 120 s for each partition.
         Assumes that nobody else sends the same key, body, headers and time to the same topic.
         """
         own = {"group.id": "airside.simulator", "enable.auto.commit": False}
         ends = {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
         consumer = Consumer({**config, **own, **ends})
-        deadline_s = time.monotonic() + _SEARCH_S_MAX
         try:
             return [
                 (message, part[1], offset)
                 for part, waiting in self._waiting.items()
-                for message, offset in _find_in(consumer, part, waiting, deadline_s)
+                for message, offset in _find_in(consumer, part, waiting)
             ]
         finally:
             consumer.close()
 
 
 def _find_in(
-    consumer: Consumer, part: Partition, waiting: list[_Waiting], deadline_s: float
+    consumer: Consumer, part: Partition, waiting: list[_Waiting]
 ) -> list[tuple[Message, int]]:
-    """Messages that are found leave `waiting`."""
+    """Messages that are found leave `waiting`, in which `since` never falls."""
     found: list[tuple[Message, int]] = []
+    deadline_s = time.monotonic() + _SEARCH_S_MAX
     if waiting:
         consumer.assign([TopicPartition(*part, waiting[0].since)])
     while waiting and time.monotonic() < deadline_s:
@@ -104,7 +105,9 @@ def _find_in(
             if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 return found
             for place, one in enumerate(waiting if error is None else ()):
-                if one.since <= offset and _is(one.message, record):
+                if one.since > offset:
+                    break
+                if _is(one.message, record):
                     found.append((one.message, offset))
                     del waiting[place]
                     break

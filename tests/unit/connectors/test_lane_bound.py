@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
+from connectors.kafka import lag
 from connectors.kafka import lane as lane_module
 from connectors.kafka.intake import Failure, Messages
 from connectors.kafka.lane import LanePartition
@@ -22,6 +23,7 @@ from connectors.native.intake import Copy
 from schemas.errors import TransientError
 
 TABLE, STREAM = "table.v1", "stream.v1"
+SILENT_S = 0.125
 
 
 class Clock:
@@ -81,7 +83,9 @@ class Broker:
     def get_watermark_offsets(self, place: Any, **how: Any) -> tuple[int, int]:
         if how.get("cached") and place.topic not in self.knows:
             return -1001, -1001
-        return 0, 30 if place.topic == TABLE else 60
+        if how.get("timeout") == SILENT_S:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return (0, 30) if place.topic == TABLE else (5, 60)
 
     def pause(self, _parts: list[Any]) -> None: ...
 
@@ -192,8 +196,43 @@ def test_streams_do_not_wait_for_a_table_where_others_fill_each_epoch(broker: Br
     part.close()
 
 
-def test_streams_that_wait_for_tables_count_as_lag(broker: Broker) -> None:
+def test_streams_wait_for_table_rows_that_were_held_through_a_resumption(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """Giving them may take longer than tables that are written may keep streams waiting."""
+    broker.add(TABLE, 0, 30)
+    first = open_lane(Clock(), tables=(TABLE,), order_folder=tmp_path)
+    assert 30 == len(offsets(first))
+    saved = first.snapshot()
+    broker.add(STREAM, 0, 5)
+    first._start_streams()
+    assert [*range(5)] == offsets(first)
+    first.close()
     clock = Clock()
+    # The epoch of the five is in doubt. The table has grown, and ends before they are there.
+    broker.add(TABLE, 0, 330)
+    broker.add_end(TABLE, 330)
+    broker.add(STREAM, 0, 60)
+    more = {"order_folder": tmp_path, "block_messages_max": 10, "saved": saved}
+    part = open_lane(clock, tables=(TABLE,), **more)
+    given = []
+    for _ in range(200):
+        clock.at_s += 0.4
+        given += [(block.topic, at) for _, block in part.next_batch() for at in block.offsets]
+
+    table = [(TABLE, at) for at in range(330)]
+    stream = [(STREAM, at) for at in range(60)]
+    assert table[:30] + stream[:5] + table[30:] + stream[5:] == given
+    part.close()
+
+
+@pytest.mark.parametrize("answers", ["it", "nothing"])
+def test_streams_that_wait_for_tables_count_as_lag(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, answers: str
+) -> None:
+    clock = Clock()
+    if answers == "nothing":
+        monkeypatch.setattr(lag, "_ANSWER_S", SILENT_S)
     part = open_lane(clock, tables=(TABLE,))
     broker.knows = {TABLE}
     broker.add(TABLE, 0, 10)
@@ -201,7 +240,8 @@ def test_streams_that_wait_for_tables_count_as_lag(broker: Broker) -> None:
     clock.at_s += 1.0
     assert [] == offsets(part)
 
-    assert 20 + 60 == LAG.labels("0")._value.get()
+    # Of the stream, what retention has left.
+    assert 20 + (55 if answers == "it" else 0) == LAG.labels("0")._value.get()
     part.close()
 
 
