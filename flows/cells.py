@@ -156,14 +156,17 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, kind: str, name: str, wait_s_max: float = 0.0) -> Iterator[None]:
+def locked(
+    path: Path, *, kind: str, name: str, wait_s_max: float = 0.0, place: str = "AIRSIDE_DATA"
+) -> Iterator[None]:
     """Hold a file's lock; the system lets it go when this process ends in any way.
 
+    Shapes: `place` is what an operator sets to have the file elsewhere, for the hint.
     Errors: ConfigError when another process holds it, TransientError when it still does after
     `wait_s_max`; ConfigError when it cannot be made.
     """
     deadline_s = time.monotonic() + wait_s_max
-    with _open_lock(path) as lock:
+    with _open_lock(path, place) as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,13 +179,13 @@ def locked(path: Path, *, kind: str, name: str, wait_s_max: float = 0.0) -> Iter
                         kind=kind,
                         name=name,
                         found="another process using it",
-                        hint="stop that one first, or set another AIRSIDE_DATA",
+                        hint=f"stop that one first, or set another {place}",
                     ) from None
             time.sleep(_LOCK_PAUSE_S)
         yield
 
 
-def _open_lock(path: Path) -> IO[str]:
+def _open_lock(path: Path, place: str) -> IO[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a")
@@ -193,7 +196,7 @@ def _open_lock(path: Path) -> IO[str]:
             name=str(path.parent),
             found=err.strerror or "no access",
             expected="one that can be made and written",
-            hint="set another AIRSIDE_DATA",
+            hint=f"set another {place}",
         ) from None
 
 

@@ -79,7 +79,8 @@ def forget_what_was_not_durable(store: Path, *, wait_s_max: float) -> None:
     until all have joined, the engine writes nothing.
     Errors: TransientError when there still is one after `wait_s_max`, and those of `forget_ahead`.
     """
-    with locked(_sign(store), kind="recovery store", name=store.name, wait_s_max=wait_s_max):
+    told = {"kind": "recovery store", "name": store.name, "place": "recovery folder (-r)"}
+    with locked(_sign(store), wait_s_max=wait_s_max, **told):
         removed = forget_ahead(store)
     if removed:
         _log.info("epoch_in_doubt", store=store.name, snapshots=removed, doing="repeated")

@@ -20,7 +20,7 @@ def told_by_kafka(place: Place) -> Found:
     """The watermark in Kafka, and whether Kafka gives it only to who does not mind."""
     watermark = Watermark({"bootstrap.servers": place.servers}, f"{place.application}.000")
     try:
-        return watermark.read(watermark.places([place.source], 0, 1, 30.0), 5.0)
+        return watermark.read(watermark.places([place.source], 0, 1, 30.0), 2.0)
     finally:
         watermark.close()
 

@@ -69,7 +69,7 @@ def test_processes_that_have_not_joined_do_not_wait_for_each_other(store: Path) 
     for one in [*uses, *uses]:
         one.begin()
     uses[0].end()
-    with pytest.raises(TransientError, match="another process using it"):
+    with pytest.raises(TransientError, match=r"set another recovery folder \(-r\)"):
         forget_what_was_not_durable(store, wait_s_max=0.3)
     uses[1].end()
     forget_what_was_not_durable(store, wait_s_max=0.3)
