@@ -4,7 +4,8 @@
 gate and the followers of journeys, quality and timing, in memory, and prints their shares of the
 CPU seconds of this process. Kafka, ClickHouse and the engine are not in it: the share of the whole
 is smaller than what is printed here. `--exceptions` counts what they cost of the journeys, too; the
-counting itself then costs a tenth of a step's time where blocks are small.
+counting itself then costs a tenth of a step's time where blocks are small. `--model` counts what
+of timing's cost is the model.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from flows.garbage import tune_garbage_collection
 from flows.ingest import make_checker, make_gate, read_policy
 from flows.journey.follow import JourneyFollower
 from flows.journey.make import make_step
+from flows.model.delivery_time import DeliveryTimeModel
 from flows.process.watch import Watch
 from flows.quality.make import make_quality_step
 from flows.simulate import World
@@ -32,6 +34,7 @@ from tests.unit.flows.memory_run import LANES, MemoryRun, make_settings
 
 END_MS: Final = 1_800_000_000_000
 EXCEPTIONS: Final = "exceptions"
+UPDATE, ODDS = "model_update", "model_odds"
 
 Spent = Counter[str]
 
@@ -43,11 +46,11 @@ def counted(spent: Spent, name: str) -> Iterator[None]:
     spent[name] += time.process_time_ns() - began_ns
 
 
-def watched(spent: Spent, told: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, whose time is counted as that of exceptions."""
+def watched(spent: Spent, told: Callable[..., Any], name: str = EXCEPTIONS) -> Callable[..., Any]:
+    """The same function, whose time is counted under a name."""
 
     def tell(*given: Any, **named: Any) -> Any:
-        with counted(spent, EXCEPTIONS):
+        with counted(spent, name):
             return told(*given, **named)
 
     return tell
@@ -59,6 +62,16 @@ def watch_exceptions(spent: Spent) -> None:
         setattr(Watch, name, watched(spent, getattr(Watch, name)))
     for name in ("exception_rows", "exception_records"):
         setattr(journey_follow, name, watched(spent, getattr(journey_follow, name)))
+
+
+def watch_model(spent: Spent) -> None:
+    """Count the time in which the model takes something in, and in which it tells odds."""
+    for name in ("learn", "correct", "state_preference", "observe_activity"):
+        method = getattr(DeliveryTimeModel, name)
+        setattr(DeliveryTimeModel, name, watched(spent, method, UPDATE))
+    for name in ("odds", "predict"):
+        method = getattr(DeliveryTimeModel, name)
+        setattr(DeliveryTimeModel, name, watched(spent, method, ODDS))
 
 
 def measure(spent: Spent, messages: int, block_max: int, seed: int) -> None:
@@ -105,10 +118,13 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=2_000, help="messages of a block at the most")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--exceptions", action="store_true", help="count these, too")
+    parser.add_argument("--model", action="store_true", help="count the model's updates and odds")
     options = parser.parse_args()
     spent: Spent = Counter()
     if options.exceptions:
         watch_exceptions(spent)
+    if options.model:
+        watch_model(spent)
     for seed in range(options.seeds):
         measure(spent, options.messages, options.block, seed)
 
