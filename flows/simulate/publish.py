@@ -193,7 +193,7 @@ class _Sender:
 
     def place_the_rest(self) -> None:
         """Find what is there without a known place. Errors: PermanentError when one is not."""
-        if not len(self._unplaced):
+        if not self._unplaced.left():
             return
         for message, partition, offset in self._unplaced.find(self._config):
             self._note(message, partition, offset)

@@ -40,9 +40,6 @@ class Unplaced:
         self._counted: dict[Partition, int] = {}
         self._waiting: dict[Partition, list[_Waiting]] = defaultdict(list)
 
-    def __len__(self) -> int:
-        return len(self.left())
-
     def left(self) -> list[Message]:
         """What has no place yet."""
         return [one.message for waiting in self._waiting.values() for one in waiting]

@@ -47,6 +47,10 @@ WAY: Final = (
 """The usual way of a journey that is still open: 14 events."""
 
 
+MORE: Final = 20_000
+"""Journeys beside those that are open, by which one sees what their events cost then."""
+
+
 def resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
@@ -114,6 +118,9 @@ def measure_state(journeys: int) -> None:
     other = JourneyFollower(rules, process)
     load_s = seconds_of(lambda: other.load(dumped[0]))
     assert len(other._book) == journeys
+    began_s = time.process_time()
+    fill(follower._book, journeys, journeys + MORE)
+    more_s = time.process_time() - began_s
     say(
         "journeys",
         journeys=journeys,
@@ -123,6 +130,7 @@ def measure_state(journeys: int) -> None:
         snapshot_s=dump_s,
         resume_s=load_s,
         fill_us_per_event=round(filled_s / journeys / len(WAY) * 1e6, 2),
+        more_us_per_event=round(more_s / MORE / len(WAY) * 1e6, 2),
     )
 
 
