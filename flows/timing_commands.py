@@ -31,6 +31,12 @@ def add_timing_commands(
     bench.add_argument("--worlds", default="all", help="names, with commas")
     bench.add_argument("--policies", default="all", help="names, with commas")
     bench.add_argument("--json", type=Path, help="write all figures to this file")
+    bench.add_argument(
+        "--level",
+        choices=("auto", "pure", "native"),
+        default="pure",
+        help="with the native library's sweeps, or without",
+    )
     bench.set_defaults(act=bench_policies)
     replay = parts.add_parser("replay-log", help="judge policies on a log of random prompts")
     replay.add_argument("file", type=Path, help="CSV, also .gz: see docs/delivery-time.md")
@@ -50,6 +56,7 @@ def add_timing_commands(
 def bench_policies(options: Namespace) -> int:
     """Play, and print a table of regret as a share of random's."""
     # The commands below import where they run: every other command starts quicker without.
+    from flows.timing.learners import find_kernel  # noqa: PLC0415
     from flows.timing_bench.bench import POLICIES, absences, run_bench  # noqa: PLC0415
     from flows.timing_bench.table import as_json, as_table  # noqa: PLC0415
     from flows.timing_bench.worlds import WORLDS  # noqa: PLC0415
@@ -69,6 +76,7 @@ def bench_policies(options: Namespace) -> int:
             people=options.users,
             sends=options.sends,
             sends_at=sends_at,
+            kernel=find_kernel(options.level),
         )
     )
     _console.print(as_table(cells, sends_at))

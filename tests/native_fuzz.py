@@ -28,7 +28,7 @@ from schemas.bodies import words_of
 from schemas.fates import Refusal
 from schemas.ticket import ATTRIBUTES, PLAIN_FORMS, Ticket
 from schemas.ticket_reader import UNREADABLE, TicketReader
-from tests import native_bodies, native_wire
+from tests import native_bodies, native_sweeps, native_wire
 from tests.messages import FULL, NOW_MS, policy, settings, ticket_headers
 
 Raw = list[tuple[bytes, bytes | None]]
@@ -375,6 +375,7 @@ def main() -> None:
         bodies += native_bodies.compare(native, rng, corpus, checkers)
         if number % 10 == 0:
             use_ids(native, rng)
+            native_sweeps.compare(native, rng)
             use_clients(native, rng)
     steady = [draw_message(random.Random(5), number) for number in range(300)]
     drawn = [native_bodies.draw(random.Random(n), corpus) for n in range(40)]

@@ -6,6 +6,17 @@ from schemas.ticket import Header
 
 def bind(path: str, /) -> int: ...
 def make_batch(topic: str, messages: Sequence[tuple[Any, ...]], /) -> Batch: ...
+def sweep(
+    tables: tuple[Any, ...],
+    view: float,
+    common: float,
+    counts: tuple[Any, ...],
+    rows: Any,
+    window: float,
+    sums: tuple[Any, ...],
+    found: Any,
+    /,
+) -> None: ...
 
 _T = TypeVar("_T")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+from array import array
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
@@ -14,6 +16,7 @@ from schemas.errors import ConfigError
 Wish = Literal["auto", "pure", "native"]
 
 _PLUGINS: Final = "plugin.library.paths"
+_DIGITS: Final = 1e-6
 _SAMPLE: Final = [("ce_id", b"1"), ("x", None), ("ce_id", b"")]
 
 
@@ -56,6 +59,7 @@ def find_fault() -> str | None:
         native = load_native()
         _check_batches(native)
         _check_reading(native)
+        _check_sweeps(native)
     except ImportError:
         return "the native library is not built"
     except (OSError, RuntimeError, KafkaException) as err:
@@ -86,6 +90,26 @@ def _check_batches(native: Any) -> None:
     batch = native.make_batch("t", rows)
     if (batch[0], batch.keys(), batch.values(), batch.offsets()) != (_SAMPLE, [b"k"], [None], [5]):
         raise RuntimeError("a batch does not give back what it was given")
+
+
+def _check_sweeps(native: Any) -> None:
+    """One person, one send without an answer, and curves under which all atoms are as likely."""
+    levels, shapes, bins = 13, 41, 48
+    atoms = levels * shapes
+
+    def zeros(*sizes: int, kind: str = "d") -> tuple[array[Any], ...]:
+        return tuple(array(kind, bytes(array(kind).itemsize * size)) for size in sizes)
+
+    week = shapes * bins
+    tables = zeros((bins + 2) * atoms, bins * atoms, week, week, shapes * 25, shapes, 8, 11)
+    counts = zeros(*[bins] * 6, kind="f")
+    counts[0][9] = 1.0
+    sums = zeros(atoms, *[week] * 4, shapes * 24, bins, 8, 11, 1, 1)
+    (found,) = zeros(4)
+    hours, rows = array("b", [-1]), array("q", [0])
+    native.sweep(tables, 1.0, 1 / shapes, (*counts, hours), rows, 6.0, sums, found)
+    if abs(found[0] - math.log(atoms)) > _DIGITS or abs(sum(sums[0]) - 1.0) > _DIGITS:
+        raise RuntimeError("a sweep adds up something else")
 
 
 def _check_reading(native: Any) -> None:

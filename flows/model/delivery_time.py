@@ -21,6 +21,7 @@ from flows.model.exchange import (
     sums_of_arrays,
     unpack,
 )
+from flows.model.kernel import Kernel
 from flows.model.people import People, count
 from flows.model.population import Curves, Sums, first_curves, next_curves
 from flows.model.posterior import Counts, mean_answer, spread_of_answer, weights
@@ -73,6 +74,7 @@ class DeliveryTimeModel:
         source: str = "",
         people_max: int = 200_000,
         tuning: Tuning | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
         self.seed = seed
         self.source = source
@@ -80,7 +82,8 @@ class DeliveryTimeModel:
         self.curves: Curves = first_curves()
         self.learned = 0
         self._people = People(people_max)
-        self._sweeper = Sweeper(self.tuning)
+        self._kernel = kernel
+        self._sweeper = Sweeper(self.tuning, kernel)
         self._own = Sums.zero()
         self._taken = Sums.zero()
         self._taken_learned = 0
@@ -298,14 +301,14 @@ class DeliveryTimeModel:
         return pack("delivery-time", meta, arrays, version=MODEL_VERSION)
 
     @classmethod
-    def load(cls, data: bytes) -> Self:
-        """Read what `dump` wrote, of this version or one before.
+    def load(cls, data: bytes, *, kernel: Kernel | None = None) -> Self:
+        """Read what `dump` wrote, of this version or one before, with a kernel or without.
 
         Errors: `UnreadableStateError`.
         """
         version, meta, arrays = unpack("delivery-time", data, versions=MODELS_READ)
         meta, arrays = of_earlier(version, meta, arrays)
-        model = cls(people_max=meta["people_max"])
+        model = cls(people_max=meta["people_max"], kernel=kernel)
         model._people.restore(
             meta["slab"],
             arrays["people.rows"],
@@ -349,7 +352,7 @@ class DeliveryTimeModel:
         self._own = sums_of_arrays(arrays, "own.")
         self._taken = sums_of_arrays(arrays, "taken.")
         self._taken_learned = meta["taken_learned"]
-        self._sweeper = Sweeper(self.tuning)
+        self._sweeper = Sweeper(self.tuning, self._kernel)
         self._sweeper.next_look, self._sweeper.place = meta["next_look"], meta["place"]
         self._sweeper.partial = sums_of_arrays(arrays, "partial.")
         self._foreign = {

@@ -167,6 +167,21 @@ class Curves:
         """Shapes: (L * J,)."""
         return np.log(self.share.ravel() + 1e-300)
 
+    @cached_property
+    def in_one_piece(self) -> tuple[Floats, ...]:
+        """All that a kernel reads, each array in one piece; see `flows.model.kernel`."""
+        tables = (
+            self.log_tables,
+            self.answer_by_bin,
+            self.curve,
+            self.log_activity,
+            self.log_stated,
+            self.log_shape_share,
+            ACTIVITY_WEIGHTS,
+            COMMON_SHARES,
+        )
+        return tuple(map(np.ascontiguousarray, tables))
+
 
 def first_curves() -> Curves:
     """Parameters before any data."""

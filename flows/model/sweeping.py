@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from flows.model.kernel import Kernel, sweep_by
 from flows.model.people import People, Rows
 from flows.model.population import Curves, Sums
 from flows.model.posterior import Counts, Evidence, chances, log_view, sweep
@@ -27,8 +28,9 @@ class Sweeper:
     learned, never on how they were cut into batches.
     """
 
-    def __init__(self, tuning: Tuning) -> None:
+    def __init__(self, tuning: Tuning, kernel: Kernel | None = None) -> None:
         self._tuning = tuning
+        self._kernel = kernel
         self.next_look = _STRIDE
         self.place = 0
         self.partial = Sums.zero()
@@ -78,26 +80,45 @@ class Sweeper:
         The evidence of a change is that past and recent outcomes are likelier from two draws out
         of the population than from one: log Z(past) + log Z(recent) - log Z(both).
         """
-        full = people.recent_sent[rows].sum(axis=1) >= self._tuning.window
-        looked = full & people.sent[rows].any(axis=1)
-        full, rest, looks = rows[full], rows[~looked], rows[looked]
+        if self._kernel is None:
+            full, looks, apart = weigh(
+                people, rows, curves, self.partial, window=self._tuning.window
+            )
+        else:
+            full, looks, apart = sweep_by(
+                self._kernel, people, rows, curves, self.partial, window=self._tuning.window
+            )
         keep = np.full(len(full), self._tuning.keep)
-        counts = Counts.of(people, np.concatenate([looks, rest]))
-        if not len(looks):
-            sweep(counts, curves, Evidence.of(counts, curves), self.partial)
-            close_windows(people, full, keep)
-            return
-        past, recent = Counts.past(people, looks), Counts.recent(people, looks)
-        evidence, *alone = Evidence.of_parts(past, recent, curves)
-        if len(rest):
-            evidence = evidence.beside(Evidence.of(Counts.of(people, rest), curves))
-        apart = -sweep(counts, curves, evidence, self.partial)[: len(looks)]
-        for shape, part in zip(alone, (past, recent), strict=True):
-            apart += chances(shape + log_view(part, curves))[1]
-        changed = chances_of_change(apart, curves.hazard)
-        self.partial.changes += (changed.sum(), len(changed))
-        keep[np.isin(full, looks)] *= 1.0 - changed
+        if len(looks):
+            changed = chances_of_change(apart, curves.hazard)
+            self.partial.changes += (changed.sum(), len(changed))
+            keep[np.isin(full, looks)] *= 1.0 - changed
         close_windows(people, full, keep)
+
+
+def weigh(
+    people: People, rows: Rows, curves: Curves, sums: Sums, *, window: float
+) -> tuple[Rows, Rows, Floats]:
+    """Add what people tell about the population to the sums.
+
+    Shapes: rows of those whose recent window is full, of those of them who also have a past, and
+    the evidence that each of these has changed. State: `sums`.
+    """
+    full = people.recent_sent[rows].sum(axis=1) >= window
+    looked = full & people.sent[rows].any(axis=1)
+    full, rest, looks = rows[full], rows[~looked], rows[looked]
+    counts = Counts.of(people, np.concatenate([looks, rest]))
+    if not len(looks):
+        sweep(counts, curves, Evidence.of(counts, curves), sums)
+        return full, looks, np.zeros(0)
+    past, recent = Counts.past(people, looks), Counts.recent(people, looks)
+    evidence, *alone = Evidence.of_parts(past, recent, curves)
+    if len(rest):
+        evidence = evidence.beside(Evidence.of(Counts.of(people, rest), curves))
+    apart = -sweep(counts, curves, evidence, sums)[: len(looks)]
+    for shape, part in zip(alone, (past, recent), strict=True):
+        apart += chances(shape + log_view(part, curves))[1]
+    return full, looks, np.asarray(apart)
 
 
 def close_windows(people: People, rows: Rows, keep: Floats) -> None:

@@ -21,7 +21,7 @@ from flows.timing import TIMING_STEP
 from flows.timing.allow import Limits
 from flows.timing.feedback import Rules as FeedbackRules
 from flows.timing.lane import TimingLane
-from flows.timing.learners import KINDS, Kind
+from flows.timing.learners import KINDS, Kind, find_kernel
 from flows.timing.record import Writer
 from flows.timing.rules import LaneRules, Tally
 from flows.timing.trial import HoldoutRule
@@ -93,9 +93,9 @@ def _check_types(*groups: tuple[str, ...]) -> None:
 
 
 def make_kinds(settings: Settings) -> dict[str, Kind]:
-    """The models that settings name.
+    """The models that settings name; they learn at the level that reads Kafka.
 
-    Errors: ConfigError for a name that is not known.
+    Errors: ConfigError for a name that is not known, and for a level that cannot be had.
     """
     names = {settings.timing.model, *settings.timing.policies.values()}
     for name in sorted(names - set(KINDS)):
@@ -107,7 +107,8 @@ def make_kinds(settings: Settings) -> dict[str, Kind]:
             expected=", ".join(sorted(KINDS)),
             hint="correct AIRSIDE_TIMING__MODEL or AIRSIDE_TIMING__POLICIES",
         )
-    return {name: KINDS[name]() for name in sorted(names)}
+    kernel = find_kernel(settings.kafka.level)
+    return {name: KINDS[name](kernel) for name in sorted(names)}
 
 
 def watch_metrics(lane: TimingLane, tally: Tally) -> None:

@@ -9,10 +9,12 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from connectors.native.level import Wish, choose_level, load_native
 from flows.model.alternatives import LinUcbPolicy, LogisticPolicy, RiverPolicy
 from flows.model.choose import odds as odds_of
 from flows.model.delivery_time import DeliveryTimeModel
 from flows.model.exchange import Population, UnreadableStateError
+from flows.model.kernel import Kernel
 from flows.model.people import People
 from flows.model.shapes import BIN_OF_SLOT
 
@@ -118,17 +120,22 @@ class Kind(Protocol):
 
 
 class LatentClass:
-    """The delivery-time model of `flows.model`."""
+    """The delivery-time model of `flows.model`, with a kernel that sweeps for it or without."""
+
+    def __init__(self, kernel: Kernel | None = None) -> None:
+        self._kernel = kernel
 
     def make(self, *, seed: int, lane: int, people_max: int) -> Learner:
         """One that has seen nothing."""
         made: Learner
-        made = DeliveryTimeModel(seed=seed, source=f"lane-{lane}", people_max=people_max)
+        made = DeliveryTimeModel(
+            seed=seed, source=f"lane-{lane}", people_max=people_max, kernel=self._kernel
+        )
         return made
 
     def load(self, dumped: bytes) -> Learner:
         """One as it was."""
-        loaded: Learner = DeliveryTimeModel.load(dumped)
+        loaded: Learner = DeliveryTimeModel.load(dumped, kernel=self._kernel)
         return loaded
 
 
@@ -206,10 +213,21 @@ class River:
         return loaded
 
 
-KINDS: Final[dict[str, Callable[[], Kind]]] = {
+def find_kernel(wish: Wish) -> Kernel | None:
+    """The native library's sweep where that level runs; nothing at the pure level.
+
+    Errors: ConfigError when the native level is wished for and cannot be had.
+    """
+    if choose_level(wish).name == "pure":
+        return None
+    kernel: Kernel = load_native().sweep
+    return kernel
+
+
+KINDS: Final[dict[str, Callable[[Kernel | None], Kind]]] = {
     USUAL: LatentClass,
-    "linucb": lambda: River(LinUcbPolicy),
-    "logistic": lambda: River(LogisticPolicy),
+    "linucb": lambda _: River(LinUcbPolicy),
+    "logistic": lambda _: River(LogisticPolicy),
 }
 """By the names that `AIRSIDE_TIMING__POLICIES` may give to campaigns."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from flows.model import DeliveryTimeModel
 from flows.model.alternatives import LinUcbPolicy, LogisticPolicy
+from flows.model.kernel import Kernel
 from flows.timing_bench import outside, peers
 from flows.timing_bench.play import Policy, play
 from flows.timing_bench.utc import InUtc
@@ -79,26 +80,38 @@ def run_bench(
     people: int,
     sends: int,
     sends_at: Sequence[int] = SENDS_AT,
+    kernel: Kernel | None = None,
 ) -> Iterator[Cell]:
-    """Play every policy in every world with every seed.
+    """Play every policy in every world with every seed; the delivery-time model with a kernel.
 
     In a world where no slot is better than another there is no regret, and shares are NaN.
     """
     missing = absences(policies)
+    makers = POLICIES | {
+        "delivery-time": lambda _people, seed: DeliveryTimeModel(seed=seed, kernel=kernel)
+    }
     for name in worlds:
         for policy in policies:
             if policy in missing or (policy == "delivery-time-utc" and not WORLDS[name].hour_jump):
                 continue
             many = min(people, SLOW_PEOPLE_MAX) if policy in SLOW else people
-            yield _cell(WORLDS[name], policy, seeds, people=many, sends=sends, at=sends_at)
+            make = makers[policy]
+            yield _cell(WORLDS[name], policy, make, seeds, people=many, sends=sends, at=sends_at)
 
 
 def _cell(
-    world: World, policy: str, seeds: Sequence[int], *, people: int, sends: int, at: Sequence[int]
+    world: World,
+    policy: str,
+    make: Maker,
+    seeds: Sequence[int],
+    *,
+    people: int,
+    sends: int,
+    at: Sequence[int],
 ) -> Cell:
     shares, lost = [], []
     for seed in seeds:
-        played = play(POLICIES[policy](people, seed), world, people=people, sends=sends, seed=seed)
+        played = play(make(people, seed), world, people=people, sends=sends, seed=seed)
         shares.append([played.share_at(due, people) for due in at])
         lost.append(float(played.regret_of_random.sum() / max(1, played.sent.sum())))
     return Cell(

@@ -19,7 +19,9 @@ from river import linear_model, preprocessing
 
 from flows.model import DeliveryTimeModel
 from flows.model.alternatives import PolicyName, make_policy
+from flows.model.kernel import Kernel
 from flows.model.shapes import BIN_OF_SLOT
+from flows.timing.learners import find_kernel
 from flows.timing_bench.play import draw_allowed
 from flows.timing_bench.worlds import WORLDS, make_crowd
 
@@ -29,12 +31,14 @@ def features(person: int, slot: int) -> dict[str, float]:
     return {f"bin{BIN_OF_SLOT[slot]}": 1.0, "weekend": float(slot >= 120), "late": person % 7 / 7.0}
 
 
-def measure(*, people: int, block: int, sends: int, stretch: int, seed: int) -> None:
+def measure(
+    *, people: int, block: int, sends: int, stretch: int, seed: int, kernel: Kernel | None
+) -> None:
     """Learn `sends` outcomes a person, and print the cost of each `stretch` of them."""
     crowd = make_crowd(WORLDS["medium"], people=people, seed=seed)
     rng = np.random.default_rng(seed)
     names = np.array([f"usr_{number}" for number in range(people)])
-    ours = DeliveryTimeModel(seed=seed)
+    ours = DeliveryTimeModel(seed=seed, kernel=kernel)
     plain: Any = linear_model.LogisticRegression()
     scaled: Any = preprocessing.StandardScaler() | linear_model.LogisticRegression()
     policy = make_policy(PolicyName.LOGISTIC, seed=seed, people_max=people)
@@ -93,6 +97,7 @@ def main() -> None:
     parser.add_argument("--sends", type=int, default=150)
     parser.add_argument("--stretch", type=int, default=50)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--level", choices=("pure", "native"), default="pure")
     options = parser.parse_args()
     measure(
         people=options.people,
@@ -100,6 +105,7 @@ def main() -> None:
         sends=options.sends,
         stretch=options.stretch,
         seed=options.seed,
+        kernel=find_kernel(options.level),
     )
 
 

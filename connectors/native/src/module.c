@@ -32,9 +32,13 @@ PyDoc_STRVAR(make_doc, "make_batch(topic, messages) -> Batch\n\n"
                        "Of (partition, offset, time_ms, key, value, headers); header names are bytes,\n"
                        "or all headers are bytes as on the wire.");
 
+PyDoc_STRVAR(sweep_doc, "sweep(tables, view, common, counts, rows, window, sums, found)\n\n"
+                        "Add what people tell about the population to the sums; see flows/model/kernel.py.");
+
 static PyMethodDef functions[] = {
     {"bind", bind_to, METH_VARARGS, bind_doc},
     {"make_batch", batch_make, METH_VARARGS, make_doc},
+    {"sweep", sweep_call, METH_VARARGS, sweep_doc},
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef definition = {

@@ -91,6 +91,7 @@ Span ticket_span(const Found *found, int which, size_t place);
 PyObject *rest_of(const Arena *arena, size_t place, int32_t unknown); /* the headers that are none of ours, verbatim */
 
 PyObject *hash_events(PyObject *found, PyObject *arguments);
+PyObject *sweep_call(PyObject *module, PyObject *arguments);
 
 PyObject *batch_of(Arena *arena);                 /* takes the arena over, also when it fails */
 PyObject *batch_make(PyObject *module, PyObject *arguments);

@@ -17,7 +17,7 @@ from schemas.errors import PermanentError
 
 
 def shelves(folder: Path | None, **names: str) -> Shelves:
-    made = Shelves({name: KINDS[kind]() for name, kind in names.items()})
+    made = Shelves({name: KINDS[kind](None) for name, kind in names.items()})
     made.keep_in(Journals(folder).open if folder is not None else None)
     made.make(seed=1, lane=2, people_max=50)
     return made

@@ -1,0 +1,110 @@
+"""Sweeps of invented people, by the native library and by numpy; also for the sanitizers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import fields, replace
+from typing import Any, Final
+
+import numpy as np
+
+from flows.model.kernel import Kernel, sweep_by
+from flows.model.people import People, Rows
+from flows.model.population import Curves, Sums, first_curves
+from flows.model.shapes import BINS, HOURS, Floats
+from flows.model.sweeping import weigh
+
+DIGITS: Final = 2e-6  # of exponentials in single precision, which both have
+NEVER: Final = 1e9  # so many sends fill no window
+WINDOW: Final = 6.0
+
+
+def curves(seed: int = 0) -> Curves:
+    """Curves that data has bent."""
+    rng, first = np.random.default_rng(seed), first_curves()
+    share = first.share * rng.uniform(0.2, 3.0, first.share.shape)
+    return replace(
+        first,
+        curve=first.curve + rng.normal(0.0, 0.3, first.curve.shape),
+        share=share / share.sum(),
+        activity_weight=float(rng.uniform(0.0, 1.0)),
+    )
+
+
+def crowd(
+    many: int, *, seed: int = 0, sends: float = 0.0, recent: float = 0.0, active: float = 0.0
+) -> People:
+    """Invented people with so many sends and activities each; nothing happens at night."""
+    rng, people = np.random.default_rng(seed), People(max(many, 1))
+    rows = people.claim([f"usr_{number}" for number in range(many)])
+    day = np.arange(BINS) % HOURS >= 7
+    for name, mean in (("sent", sends), ("recent_sent", recent), ("activity", active)):
+        getattr(people, name)[rows] = rng.poisson(day * mean / day.sum(), (many, BINS))
+    people.recent_activity[rows] = rng.poisson(day * active / 200, (many, BINS))
+    for name in ("", "recent_"):
+        sent = getattr(people, name + "sent").astype(np.int64)
+        getattr(people, name + "answered")[:] = rng.binomial(sent, 0.3)
+    kept = rng.choice(np.array([1.0, 0.37], np.float32), (len(people.sent), 1))
+    people.sent *= kept  # as after a change
+    people.answered *= kept
+    hours = rng.integers(0, HOURS, many)
+    people.preference[rows] = np.where(rng.random(many) < 0.2, hours, -1)
+    return people
+
+
+def torn() -> People:
+    """People who never answered in one hour, and now always do: no digits are left of both."""
+    people = crowd(9, seed=6, sends=20.0, recent=7.0)
+    people.sent[:5, 12], people.answered[:5, 12] = 1_000.0, 0.0
+    people.recent_sent[:5, 12] = people.recent_answered[:5, 12] = 300.0
+    return people
+
+
+def rows_of(people: People) -> Rows:
+    return np.flatnonzero(people.here)
+
+
+def both(
+    kernel: Kernel, people: People, now: Curves, window: float
+) -> tuple[tuple[Sums, list[Floats]], tuple[Sums, list[Floats]]]:
+    """What numpy makes of all people, and what a kernel does: sums, and what was found of windows.
+
+    The sums start other than at zero, since a sweep adds to what is there.
+    """
+    made = []
+    for by in (None, kernel):
+        sums = Sums.zero()
+        for field in fields(Sums):
+            getattr(sums, field.name)[...] = 1.0
+        rows = rows_of(people)
+        if by is None:
+            found = weigh(people, rows, now, sums, window=window)
+        else:
+            found = sweep_by(by, people, rows, now, sums, window=window)
+        made.append((sums, [np.asarray(part, np.float64) for part in found]))
+    return made[0], made[1]
+
+
+def differences(expected: Sums, found: Sums) -> dict[str, float]:
+    """How far sums are apart, as a share of what each person may add to one of them."""
+    people = max(1.0, float(expected.people[0]))
+    apart = {}
+    for field in fields(Sums):
+        one, other = getattr(expected, field.name), getattr(found, field.name)
+        most = max(people, float(np.abs(one).max()))
+        apart[field.name] = float(np.abs(one - other).max()) / most
+    return apart
+
+
+def compare(native: Any, rng: random.Random) -> None:
+    """Sweep over a crowd that is drawn, both ways. Errors: AssertionError where they differ."""
+    seed = rng.randrange(1 << 30)
+    means = {name: rng.choice((0.0, 0.5, 5.0, 60.0)) for name in ("sends", "recent", "active")}
+    people = crowd(rng.choice((1, 2, 31, 32, 33, 64, 256)), seed=seed, **means)
+    now = curves(seed)
+    (expected, told), (found, heard) = both(native.sweep, people, now, WINDOW)
+    apart = differences(expected, found)
+
+    assert max(apart.values()) < DIGITS, (seed, means, apart)
+    for one, other in zip(told, heard, strict=True):
+        assert np.allclose(one, other, rtol=DIGITS, atol=DIGITS), (seed, means)
