@@ -375,7 +375,7 @@ def main() -> None:
         bodies += native_bodies.compare(native, rng, corpus, checkers)
         if number % 10 == 0:
             use_ids(native, rng)
-            native_sweeps.compare(native, rng)
+            native_sweeps.compare_drawn(native.sweep, rng)
             use_clients(native, rng)
     steady = [draw_message(random.Random(5), number) for number in range(300)]
     drawn = [native_bodies.draw(random.Random(n), corpus) for n in range(40)]

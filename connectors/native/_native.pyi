@@ -8,11 +8,9 @@ def bind(path: str, /) -> int: ...
 def make_batch(topic: str, messages: Sequence[tuple[Any, ...]], /) -> Batch: ...
 def sweep(
     tables: tuple[Any, ...],
-    view: float,
-    common: float,
+    numbers: tuple[float, float, float, float, float, float],
     counts: tuple[Any, ...],
     rows: Any,
-    window: float,
     sums: tuple[Any, ...],
     found: Any,
     /,

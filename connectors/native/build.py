@@ -47,7 +47,7 @@ def build(target: Path = TARGET, options: Sequence[str] = ("-O2",)) -> Path:
         *(find_compiler(), "-std=gnu11", *options, "-fvisibility=hidden", "-fPIC"),
         *("-shared", f"-I{headers}", *sorted(map(str, _SOURCES.glob("*.c")))),
         *(("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ("-ldl",)),
-        "-lpthread",
+        *("-lpthread", "-lm"),
     ]
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         fresh = Path(folder) / target.name

@@ -101,14 +101,15 @@ def _check_sweeps(native: Any) -> None:
         return tuple(array(kind, bytes(array(kind).itemsize * size)) for size in sizes)
 
     week = shapes * bins
-    tables = zeros((bins + 2) * atoms, bins * atoms, week, week, shapes * 25, shapes, 8, 11)
+    tables = zeros(levels, atoms, week, week, shapes * 25, shapes, 8, 11)
     counts = zeros(*[bins] * 6, kind="f")
     counts[0][9] = 1.0
-    sums = zeros(atoms, *[week] * 4, shapes * 24, bins, 8, 11, 1, 1)
+    sums = zeros(atoms, *[week] * 4, shapes * 24, bins, 8, 11, 1, 1, 2)
     (found,) = zeros(4)
-    hours, rows = array("b", [-1]), array("q", [0])
-    native.sweep(tables, 1.0, 1 / shapes, (*counts, hours), rows, 6.0, sums, found)
-    if abs(found[0] - math.log(atoms)) > _DIGITS or abs(sum(sums[0]) - 1.0) > _DIGITS:
+    numbers = (1.0, 1 / shapes, 0.02, 25.0, 6.0, 1.0)
+    hours, changed, rows = array("b", [-1]), memoryview(bytearray(1)).cast("?"), array("q", [0])
+    native.sweep(tables, numbers, (*counts, hours, changed), rows, sums, found)
+    if abs(found[0] - math.log(atoms / 2)) > _DIGITS or abs(sum(sums[0]) - 1.0) > _DIGITS:
         raise RuntimeError("a sweep adds up something else")
 
 

@@ -9,48 +9,50 @@ import numpy as np
 from flows.model.people import People, Rows
 from flows.model.population import Curves, Sums
 from flows.model.shapes import BINS, EVERYONE, Floats, in_rhythm
+from flows.model.tuning import Tuning
 
-FULL: Final = 1
-LOOKED: Final = 2
+KNOWN_PEOPLE: Final = 25.0  # for so many people stands what is known of changes already
 _FOUND: Final = 4
 
 
 class Kernel(Protocol):
-    """Adds to sums what people tell about the population, as `flows.model.posterior` does.
+    """Adds to sums what people tell of the population, and closes their windows.
 
-    Promise: the same to six digits and better. What is found of a person depends on nobody who is
-    looked at together with it.
+    Promise: the same as `flows.model.sweeping` does, to six digits. What is found of a person
+    depends on nobody who is looked at together with it, but for how likely it has changed.
+    State: `counts` and `sums` are written. Tables are not read again while they are the same tuple.
     Errors: ValueError for arrays of another kind or size, before anything is written.
     """
 
     def __call__(  # noqa: PLR0917 - a C function's, which has no names
         self,
         tables: tuple[Floats, ...],
-        view: float,
-        common: float,
+        numbers: tuple[float, ...],
         counts: tuple[Any, ...],
         rows: Rows,
-        window: float,
         sums: tuple[Floats, ...],
         found: Floats,
         /,
     ) -> None:
         """Sweep over the people in these rows.
 
-        Shapes: `found` gets (n, 4): log likelihood of all that is known, of the past and of the
-        recent window alone (0 where they are not compared), and whether that is `FULL` or `LOOKED`
-        at. At least `window` sends fill it; who has a past, too, is looked at.
+        Shapes: `found` gets (n, 4): log likelihood of all that is known, the evidence of a change,
+        how likely there was one, and whether the recent window was full (1) and compared (2).
         """
 
 
 def sweep_by(
-    kernel: Kernel, people: People, rows: Rows, curves: Curves, sums: Sums, *, window: float
-) -> tuple[Rows, Rows, Floats]:
-    """Add what people tell about the population to the sums.
-
-    Shapes: rows of those whose recent window is full, of those of them who also have a past, and
-    the evidence that each of these has changed. State: `sums`.
-    """
+    kernel: Kernel, people: People, rows: Rows, curves: Curves, sums: Sums, *, tuning: Tuning
+) -> None:
+    """Sweep over a few people. State: adds to the sums, and closes windows that are full."""
+    numbers = (
+        curves.activity_weight,
+        float(curves.share[:, EVERYONE].sum()),
+        curves.hazard,
+        KNOWN_PEOPLE,
+        float(tuning.window),
+        tuning.keep,
+    )
     counts = (
         people.sent,
         people.answered,
@@ -59,6 +61,7 @@ def sweep_by(
         people.recent_answered,
         people.recent_activity,
         people.preference,
+        people.changed,
     )
     active = np.zeros((len(curves.curve), BINS))
     added = (
@@ -73,12 +76,8 @@ def sweep_by(
         sums.common_score,
         sums.sent,
         sums.answered,
+        sums.changes,
     )
-    found = np.empty((len(rows), _FOUND))
-    common = float(curves.share[:, EVERYONE].sum())
-    kernel(curves.in_one_piece, curves.activity_weight, common, counts, rows, window, added, found)
+    kernel(curves.in_one_piece, numbers, counts, rows, added, np.empty((len(rows), _FOUND)))
     sums.people[0] += len(rows)
     sums.activity += in_rhythm().T @ active
-    whole, past, recent, state = found.T
-    looked = state == LOOKED
-    return rows[state >= FULL], rows[looked], (past + recent - whole)[looked]

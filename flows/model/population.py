@@ -171,8 +171,8 @@ class Curves:
     def in_one_piece(self) -> tuple[Floats, ...]:
         """All that a kernel reads, each array in one piece; see `flows.model.kernel`."""
         tables = (
-            self.log_tables,
-            self.answer_by_bin,
+            LEVELS,
+            self.log_share,
             self.curve,
             self.log_activity,
             self.log_stated,

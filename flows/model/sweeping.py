@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from flows.model.kernel import Kernel, sweep_by
+from flows.model.kernel import KNOWN_PEOPLE, Kernel, sweep_by
 from flows.model.people import People, Rows
 from flows.model.population import Curves, Sums
 from flows.model.posterior import Counts, Evidence, chances, log_view, sweep
@@ -16,7 +16,6 @@ from flows.model.tuning import Tuning
 BLOCK: Final = 256  # people a time: a few milliseconds
 _STRIDE: Final = 64  # events between two looks at what is due
 _EARLY: Final = 10.0  # outcomes a person after which the population moves less often
-_KNOWN_PEOPLE: Final = 25.0  # for so many people stands what is known of changes already
 _ROUNDS: Final = 8
 _FEW: Final = 8  # a sweep takes at least as many events as one in so many people
 
@@ -70,47 +69,29 @@ class Sweeper:
         for start in range(self.place, end, BLOCK):
             stop = min(start + BLOCK, end)
             rows = np.flatnonzero(people.here[start:stop]) + start
-            if len(rows):
-                self._sweep_block(people, rows, curves)
+            if len(rows) and self._kernel is not None:
+                sweep_by(self._kernel, people, rows, curves, self.partial, tuning=self._tuning)
+            elif len(rows):
+                sweep_block(people, rows, curves, self.partial, tuning=self._tuning)
         self.place = end
 
-    def _sweep_block(self, people: People, rows: Rows, curves: Curves) -> None:
-        """Sweep over a few people, and look for changes of those whose recent window is full.
 
-        The evidence of a change is that past and recent outcomes are likelier from two draws out
-        of the population than from one: log Z(past) + log Z(recent) - log Z(both).
-        """
-        if self._kernel is None:
-            full, looks, apart = weigh(
-                people, rows, curves, self.partial, window=self._tuning.window
-            )
-        else:
-            full, looks, apart = sweep_by(
-                self._kernel, people, rows, curves, self.partial, window=self._tuning.window
-            )
-        keep = np.full(len(full), self._tuning.keep)
-        if len(looks):
-            changed = chances_of_change(apart, curves.hazard)
-            self.partial.changes += (changed.sum(), len(changed))
-            keep[np.isin(full, looks)] *= 1.0 - changed
-        close_windows(people, full, keep)
+def sweep_block(people: People, rows: Rows, curves: Curves, sums: Sums, *, tuning: Tuning) -> None:
+    """Sweep over a few people, and look for changes of those whose recent window is full.
 
-
-def weigh(
-    people: People, rows: Rows, curves: Curves, sums: Sums, *, window: float
-) -> tuple[Rows, Rows, Floats]:
-    """Add what people tell about the population to the sums.
-
-    Shapes: rows of those whose recent window is full, of those of them who also have a past, and
-    the evidence that each of these has changed. State: `sums`.
+    The evidence of a change is that past and recent outcomes are likelier from two draws out of
+    the population than from one: log Z(past) + log Z(recent) - log Z(both).
+    State: adds to the sums, and closes windows that are full.
     """
-    full = people.recent_sent[rows].sum(axis=1) >= window
+    full = people.recent_sent[rows].sum(axis=1) >= tuning.window
     looked = full & people.sent[rows].any(axis=1)
     full, rest, looks = rows[full], rows[~looked], rows[looked]
+    keep = np.full(len(full), tuning.keep)
     counts = Counts.of(people, np.concatenate([looks, rest]))
     if not len(looks):
         sweep(counts, curves, Evidence.of(counts, curves), sums)
-        return full, looks, np.zeros(0)
+        close_windows(people, full, keep)
+        return
     past, recent = Counts.past(people, looks), Counts.recent(people, looks)
     evidence, *alone = Evidence.of_parts(past, recent, curves)
     if len(rest):
@@ -118,7 +99,10 @@ def weigh(
     apart = -sweep(counts, curves, evidence, sums)[: len(looks)]
     for shape, part in zip(alone, (past, recent), strict=True):
         apart += chances(shape + log_view(part, curves))[1]
-    return full, looks, np.asarray(apart)
+    changed = chances_of_change(apart, curves.hazard)
+    sums.changes += (changed.sum(), len(changed))
+    keep[np.isin(full, looks)] *= 1.0 - changed
+    close_windows(people, full, keep)
 
 
 def close_windows(people: People, rows: Rows, keep: Floats) -> None:
@@ -154,5 +138,5 @@ def chances_of_change(evidence: Floats, hazard: float) -> Floats:
     share, chance = hazard, np.zeros(len(evidence))
     for _ in range(_ROUNDS):
         chance = 1.0 / (1.0 + (1.0 - share) / share * unlikelier)
-        share = (_KNOWN_PEOPLE * hazard + chance.sum()) / (_KNOWN_PEOPLE + len(chance))
+        share = (KNOWN_PEOPLE * hazard + chance.sum()) / (KNOWN_PEOPLE + len(chance))
     return chance

@@ -1,4 +1,6 @@
-/* Sweeps for any processor, and which of them this one can do. */
+/* A sweep over people: what they tell, by the code for this processor, who has changed, and windows that are full. */
+#include <math.h>
+
 #ifndef SWEEP_LANES_MAX
 #define SWEEP_LANES_MAX 8 /* tests want to see what less able processors get */
 #endif
@@ -6,16 +8,72 @@
 #define LANES 2
 #include "sweep_body.h"
 
+enum { ROUNDS = 8 };
+#define CERTAIN 50.0 /* evidence beyond that counts as that */
+
 /* Processors that multiply and add in one step round once where others do twice, so the last digits differ. */
-void sweep_people(const SweepTables *tables, const SweepCounts *counts, const int64_t *rows, int64_t size,
-                  double window, const SweepSums *sums, double *found, bool known, void *room) {
-    Sweep *sweep = sweep_plain;
+static Sweep *best_sweep(void) {
 #if defined(__x86_64__)
-    if (SWEEP_LANES_MAX >= 4 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        sweep = sweep_fused;
     if (SWEEP_LANES_MAX >= 8 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
-        sweep = sweep_broad;
+        return sweep_broad;
+    if (SWEEP_LANES_MAX >= 4 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return sweep_fused;
 #endif
-    sweep(tables, counts, rows, size, window, sums, found, known, room);
+    return sweep_plain;
+}
+
+/* How likely those who were looked at have changed, as chances_of_change in flows/model/sweeping.py says it. */
+static void find_changes(const SweepTables *tables, int64_t size, double *found, double *changes) {
+    double looked = 0.0, changed = 0.0, share = tables->hazard;
+    for (int64_t n = 0; n < size; n++) {
+        double *of = found + n * FOUND, evidence = of[1] + of[2] - of[0];
+        if (of[3] < 2.0)
+            continue;
+        of[1] = evidence;
+        evidence = evidence > -CERTAIN ? evidence : -CERTAIN;
+        of[2] = exp(evidence < CERTAIN ? -evidence : -CERTAIN);
+        looked++;
+    }
+    for (int round = 1; round <= ROUNDS && looked > 0.0; round++) {
+        double unlikelier = (1.0 - share) / share;
+        changed = 0.0;
+        for (int64_t n = 0; n < size; n++) {
+            double *of = found + n * FOUND, chance = 1.0 / (1.0 + unlikelier * of[2]);
+            if (of[3] < 2.0)
+                continue;
+            changed += chance;
+            if (round == ROUNDS)
+                of[2] = chance;
+        }
+        share = (tables->known * tables->hazard + changed) / (tables->known + looked);
+    }
+    changes[0] += changed;
+    changes[1] += looked;
+}
+
+/* Add a recent window to what is kept of the past; products and sums are rounded apart, as numpy does. */
+static void close_window(float *past, float *recent, float keep) {
+    for (int bin = 0; bin < BINS; bin++) {
+        float kept = (float)((double)past[bin] * (double)keep);
+        past[bin] = kept + recent[bin];
+        recent[bin] = 0.0f;
+    }
+}
+
+void sweep_people(const SweepTables *tables, const SweepCounts *counts, const int64_t *rows, int64_t size,
+                  const SweepSums *sums, double *found, bool known, void *room) {
+    best_sweep()(tables, counts, rows, size, sums, found, known, room);
+    find_changes(tables, size, found, sums->changes);
+    for (int64_t n = 0; n < size; n++) {
+        const double *of = found + n * FOUND;
+        int64_t at = rows[n] * BINS;
+        float keep = (float)(tables->keep * (of[3] > 1.0 ? 1.0 - of[2] : 1.0));
+        if (of[3] < 1.0)
+            continue;
+        close_window(counts->sent + at, counts->recent_sent + at, keep);
+        close_window(counts->answered + at, counts->recent_answered + at, keep);
+        close_window(counts->activity + at, counts->recent_activity + at, keep);
+        counts->changed[rows[n]] = true;
+    }
 }

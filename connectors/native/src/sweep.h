@@ -9,21 +9,25 @@ enum { LEVELS = 13, SHAPES = 41, BINS = 48, HOURS = 24, VIEWS = 8, COMMONS = 11,
 
 /* What the curves say. Shapes are those of numpy's arrays, the last index first to move. */
 typedef struct {
-    const double *logs;    /* (48 + 2, ATOMS): a send without an answer, by bin; an answer; existing */
-    const double *answers; /* (48, ATOMS) */
-    const double *curve;   /* (SHAPES, 48) */
+    const double *levels;  /* (LEVELS): logits of the mean response */
+    const double *shares;  /* (LEVELS, SHAPES), logarithms */
+    const double *curve;   /* (SHAPES, 48), logits */
     const double *active;  /* (SHAPES, 48) */
     const double *stated;  /* (SHAPES, 24 + 1) */
     const double *share;   /* (SHAPES), logarithms */
     const double *views;   /* (VIEWS): weights that activity may have */
     const double *commons; /* (COMMONS): shares that the first shape may have */
     double view, common;   /* those of now */
+    double hazard;         /* chance that a person has changed between two windows */
+    double known;          /* for so many people that stands */
+    double window, keep;   /* sends that fill one, and the share that is kept of what was before it */
 } SweepTables;
 
 /* Counts of all people by row, (rows, 48) each, and the hour that each asked for, or -1. */
 typedef struct {
-    const float *sent, *answered, *activity, *recent_sent, *recent_answered, *recent_activity;
+    float *sent, *answered, *activity, *recent_sent, *recent_answered, *recent_activity;
     const int8_t *preference;
+    bool *changed; /* rows that are other than they were */
 } SweepCounts;
 
 /* What is added to. */
@@ -35,16 +39,20 @@ typedef struct {
     double *activity_all;       /* (48) */
     double *views, *commons;    /* (VIEWS), (COMMONS) */
     double *sent, *answered;    /* (1) */
+    double *changes;            /* (2): who has changed, and of how many */
 } SweepSums;
 
-/* Sweep over the people in `rows`, all of which exist. Of those with `window` recent sends and a past, both are also
+/* Add the people in `rows`, all of which exist. Of those whose recent window is full and who have a past, both are also
  * weighed alone. `found` gets four numbers of each: log likelihood of all, of the past and of the recent window (0 where
  * these were not looked at), and whether the window is full (1) and was looked at (2).
  * `room` is memory of SWEEP_ROOM bytes, of any content; where the tables are `known`, that of the last call with them. */
 typedef void Sweep(const SweepTables *tables, const SweepCounts *counts, const int64_t *rows, int64_t size,
-                   double window, const SweepSums *sums, double *found, bool known, void *room);
+                   const SweepSums *sums, double *found, bool known, void *room);
+/* The same, and move windows that are full into the past. Instead of the likelihoods of the two windows `found` has the
+ * evidence of a change, and how likely there was one. */
+Sweep sweep_people;
 #define SWEEP_ROOM (2 << 20)
 
-Sweep sweep_people, sweep_plain, sweep_fused, sweep_broad;
+Sweep sweep_plain, sweep_fused, sweep_broad;
 
 #endif

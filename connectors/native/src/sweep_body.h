@@ -5,6 +5,7 @@
  * after the greatest is taken away are single, as in flows/model/posterior.py, which is the reference. */
 #include "sweep.h"
 
+#include <math.h>
 #include <string.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -40,7 +41,8 @@ typedef struct {
 
 /* Tables with rows that are a multiple of a vector. */
 typedef struct {
-    double silence[LEVELS][BINS][WIDE], share[LEVELS][WIDE], level[LEVELS];
+    double silence[LEVELS][BINS][WIDE], answer[LEVELS][BINS][WIDE]; /* a logarithm, and a probability */
+    double share[LEVELS][WIDE], level[LEVELS];
     double curve[BINS][WIDE], active[BINS][WIDE], stated[HOURS + 1][WIDE], shape_share[WIDE];
     double follows[COMMONS], does_not[COMMONS]; /* by how much each share of the first shape is likelier */
 } Wide;
@@ -57,7 +59,7 @@ typedef struct {
     int people, windows, first[GROUP + 1], stated[GROUP];
     Sparse sent, answered, activity, turned; /* turned: by bin, and last everybody once */
     double answers[WINDOWS];
-    double atoms[WINDOWS][LEVELS][WIDE], told[WINDOWS][WIDE], seen[WINDOWS][WIDE];
+    double atoms[LEVELS][WINDOWS][WIDE], told[WINDOWS][WIDE], seen[WINDOWS][WIDE];
     double weight[LEVELS][GROUP][WIDE], by_shape[GROUP][WIDE];
 } Group;
 
@@ -293,7 +295,7 @@ INLINE void weigh_windows(Group *group, const Wide *wide) {
     for (int level = 0; level < LEVELS; level++)
         for (int window = 0; window < group->windows; window++)
             multiply(&group->sent, window, wide->silence[level], wide->level[level] * group->answers[window],
-                     group->atoms[window][level]);
+                     group->atoms[level][window]);
     for (int window = 0; window < group->windows; window++) {
         multiply(&group->answered, window, wide->curve, 0.0, group->told[window]);
         multiply(&group->activity, window, wide->active, 0.0, group->seen[window]);
@@ -302,15 +304,13 @@ INLINE void weigh_windows(Group *group, const Wide *wide) {
 
 /* Evidence of one window, or of two together where the second is not NULL. */
 INLINE void weigh(const Group *group, const Wide *wide, int one, int other, Evidence *evidence) {
-    const double *share = wide->share[0], *first = group->atoms[one][0];
-    const double *second = other >= 0 ? group->atoms[other][0] : NULL;
     double top[WIDE];
     for (int part = 0; part < PARTS; part++) {
         Lanes atoms[LEVELS], most;
         UNROLL for (int level = 0; level < LEVELS; level++) {
-            atoms[level] = part_of(share, level * PARTS + part) + part_of(first, level * PARTS + part);
-            if (second)
-                atoms[level] += part_of(second, level * PARTS + part);
+            atoms[level] = part_of(wide->share[level], part) + part_of(group->atoms[level][one], part);
+            if (other >= 0)
+                atoms[level] += part_of(group->atoms[level][other], part);
             most = level ? greater(atoms[level], most) : atoms[level];
         }
         ((Lanes *)top)[part] = most;
@@ -426,13 +426,27 @@ INLINE void widen_row(const double *from, double fill, double *out) {
         out[j] = fill;
 }
 
-INLINE void widen(const SweepTables *tables, Wide *wide) {
-    for (int bin = 0; bin < BINS; bin++) /* in the order in which they were written */
-        for (int level = 0; level < LEVELS; level++)
-            widen_row(tables->logs + bin * ATOMS + level * SHAPES, 0.0, wide->silence[level][bin]);
+/* How likely each atom answers in a bin; odds are those of its level times those of its shape. */
+INLINE void widen_answers(const SweepTables *tables, int bin, Wide *wide) {
+    double odds[WIDE] = {0};
+    for (int j = 0; j < SHAPES; j++)
+        odds[j] = exp(tables->curve[j * BINS + bin]);
     for (int level = 0; level < LEVELS; level++) {
-        wide->level[level] = tables->logs[BINS * ATOMS + level * SHAPES];
-        widen_row(tables->logs + (BINS + 1) * ATOMS + level * SHAPES, NOTHING, wide->share[level]);
+        double times = exp(tables->levels[level]);
+        for (int j = 0; j < WIDE; j++) {
+            double of = times * odds[j];
+            wide->silence[level][bin][j] = -logarithm(1.0 + of);
+            wide->answer[level][bin][j] = of / (1.0 + of);
+        }
+    }
+}
+
+INLINE void widen(const SweepTables *tables, Wide *wide) {
+    for (int bin = 0; bin < BINS; bin++)
+        widen_answers(tables, bin, wide);
+    for (int level = 0; level < LEVELS; level++) {
+        wide->level[level] = tables->levels[level];
+        widen_row(tables->shares + level * SHAPES, NOTHING, wide->share[level]);
     }
     widen_row(tables->share, NOTHING, wide->shape_share);
     for (int n = 0; n < COMMONS; n++) {
@@ -449,16 +463,15 @@ INLINE void widen(const SweepTables *tables, Wide *wide) {
     }
 }
 
-INLINE void give(const Totals *totals, const SweepTables *tables, const SweepSums *sums) {
+INLINE void give(const Totals *totals, const Wide *wide, const SweepSums *sums) {
     for (int level = 0; level < LEVELS; level++)
         for (int j = 0; j < SHAPES; j++)
             sums->weight[level * SHAPES + j] += totals->sends[level][BINS][j];
     for (int bin = 0; bin < BINS; bin++) {
-        double expected[SHAPES] = {0}, grip[SHAPES] = {0};
+        double expected[WIDE] = {0}, grip[WIDE] = {0};
         for (int level = 0; level < LEVELS; level++)
-            for (int j = 0; j < SHAPES; j++) {
-                double answer = tables->answers[bin * ATOMS + level * SHAPES + j];
-                double part = totals->sends[level][bin][j] * answer;
+            for (int j = 0; j < WIDE; j++) {
+                double answer = wide->answer[level][bin][j], part = totals->sends[level][bin][j] * answer;
                 expected[j] += part;
                 grip[j] += part * (1.0 - answer);
             }
@@ -483,7 +496,7 @@ INLINE void give(const Totals *totals, const SweepTables *tables, const SweepSum
 
 _Static_assert(sizeof(Room) + LINE <= SWEEP_ROOM, "SWEEP_ROOM is too small");
 
-void SWEEP(const SweepTables *tables, const SweepCounts *counts, const int64_t *rows, int64_t size, double window,
+void SWEEP(const SweepTables *tables, const SweepCounts *counts, const int64_t *rows, int64_t size,
            const SweepSums *sums, double *found, bool known, void *memory) {
     Room *room = (Room *)(void *)((char *)memory + LINE - (uintptr_t)memory % LINE);
     Group *group = &room->group;
@@ -493,7 +506,7 @@ void SWEEP(const SweepTables *tables, const SweepCounts *counts, const int64_t *
     group->sent.ends[0] = group->answered.ends[0] = group->activity.ends[0] = 0;
     for (int64_t start = 0; start < size; start += GROUP) {
         int some = size - start < GROUP ? (int)(size - start) : GROUP;
-        take_people(group, &room->totals, counts, rows + start, some, window, found);
+        take_people(group, &room->totals, counts, rows + start, some, tables->window, found);
         weigh_windows(group, &room->wide);
         for (int person = 0; person < some; person++, found += FOUND) {
             int one = group->first[person];
@@ -506,5 +519,5 @@ void SWEEP(const SweepTables *tables, const SweepCounts *counts, const int64_t *
         }
         add_up(group, &room->totals);
     }
-    give(&room->totals, tables, sums);
+    give(&room->totals, &room->wide, sums);
 }

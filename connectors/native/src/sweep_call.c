@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TABLES = 8, COUNTS = 7, SUMS = 11, ALL = TABLES + COUNTS + SUMS + 2 };
+enum { TABLES = 8, COUNTS = 8, SUMS = 12, NUMBERS = 6, ALL = TABLES + COUNTS + SUMS + 2 };
 
 static const Py_ssize_t table_sizes[TABLES] = {
-    (BINS + 2) * ATOMS, BINS *ATOMS, SHAPES *BINS, SHAPES *BINS, SHAPES *(HOURS + 1), SHAPES, VIEWS, COMMONS,
+    LEVELS, ATOMS, SHAPES *BINS, SHAPES *BINS, SHAPES *(HOURS + 1), SHAPES, VIEWS, COMMONS,
 };
 static const Py_ssize_t sum_sizes[SUMS] = {
-    ATOMS, SHAPES *BINS, SHAPES *BINS, SHAPES *BINS, SHAPES *BINS, SHAPES *HOURS, BINS, VIEWS, COMMONS, 1, 1,
+    ATOMS, SHAPES *BINS, SHAPES *BINS, SHAPES *BINS, SHAPES *BINS, SHAPES *HOURS, BINS, VIEWS, COMMONS, 1, 1, 2,
 };
 
 typedef struct {
@@ -73,15 +73,17 @@ static bool counts_of(Buffers *buffers, PyObject *arrays, void **out, Py_ssize_t
             PyErr_SetString(PyExc_ValueError, "expected another number of counts");
         return false;
     }
-    if (!(out[COUNTS - 1] = numbers_of(buffers, PyTuple_GetItem(arrays, COUNTS - 1), 'b', -1, false)))
+    if (!(out[COUNTS - 1] = numbers_of(buffers, PyTuple_GetItem(arrays, COUNTS - 1), '?', -1, true)))
         return false;
     *rows = buffers->views[buffers->used - 1].len;
+    if (!(out[COUNTS - 2] = numbers_of(buffers, PyTuple_GetItem(arrays, COUNTS - 2), 'b', *rows, false)))
+        return false;
     if (*rows > PY_SSIZE_T_MAX / (BINS * 8)) {
         PyErr_SetString(PyExc_ValueError, "expected fewer people");
         return false;
     }
-    for (int n = 0; n < COUNTS - 1; n++)
-        if (!(out[n] = numbers_of(buffers, PyTuple_GetItem(arrays, n), 'f', *rows * BINS, false)))
+    for (int n = 0; n < COUNTS - 2; n++)
+        if (!(out[n] = numbers_of(buffers, PyTuple_GetItem(arrays, n), 'f', *rows * BINS, true)))
             return false;
     return true;
 }
@@ -128,7 +130,7 @@ static void give_room(PyObject *tables, void *room) {
     Py_XDECREF(before);
 }
 
-static bool run(Buffers *buffers, PyObject *const *given, double view, double common, double window) {
+static bool run(Buffers *buffers, PyObject *const *given, const double *numbers) {
     void *tables[TABLES], *counts[COUNTS], *sums[SUMS];
     Py_ssize_t people;
     if (!doubles_of(buffers, given[0], table_sizes, TABLES, false, tables) ||
@@ -147,12 +149,14 @@ static bool run(Buffers *buffers, PyObject *const *given, double view, double co
     bool known, fine = rows && take_room(given[0], &room, &known);
     if (fine) {
         const SweepTables table = {tables[0], tables[1], tables[2], tables[3], tables[4],
-                                   tables[5], tables[6], tables[7], view,      common};
-        const SweepCounts count = {counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6]};
+                                   tables[5], tables[6], tables[7], numbers[0], numbers[1],
+                                   numbers[2], numbers[3], numbers[4], numbers[5]};
+        const SweepCounts count = {counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6],
+                                   counts[7]};
         const SweepSums sum = {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5],
-                               sums[6], sums[7], sums[8], sums[9], sums[10]};
+                               sums[6], sums[7], sums[8], sums[9], sums[10], sums[11]};
         Py_BEGIN_ALLOW_THREADS
-        sweep_people(&table, &count, rows, size, window, &sum, found, known, room);
+        sweep_people(&table, &count, rows, size, &sum, found, known, room);
         Py_END_ALLOW_THREADS
         give_room(given[0], room);
     }
@@ -162,13 +166,14 @@ static bool run(Buffers *buffers, PyObject *const *given, double view, double co
 
 PyObject *sweep_call(PyObject *module, PyObject *arguments) {
     PyObject *given[5];
-    double view, common, window;
+    double numbers[NUMBERS];
     Buffers buffers = {.used = 0};
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "O!ddO!OdO!O", &PyTuple_Type, &given[0], &view, &common, &PyTuple_Type, &given[1],
-                          &given[2], &window, &PyTuple_Type, &given[3], &given[4]))
+    if (!PyArg_ParseTuple(arguments, "O!(dddddd)O!OO!O", &PyTuple_Type, &given[0], &numbers[0], &numbers[1], &numbers[2],
+                          &numbers[3], &numbers[4], &numbers[5], &PyTuple_Type, &given[1], &given[2], &PyTuple_Type,
+                          &given[3], &given[4]))
         return NULL;
-    bool fine = run(&buffers, given, view, common, window);
+    bool fine = run(&buffers, given, numbers);
     let_go(&buffers);
     return fine ? Py_NewRef(Py_None) : NULL;
 }

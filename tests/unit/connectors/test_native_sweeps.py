@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,18 @@ import pytest
 
 from connectors.native import build
 from flows.model import DeliveryTimeModel
-from flows.model.kernel import sweep_by
+from flows.model.kernel import Kernel, sweep_by
 from flows.model.people import People
 from flows.model.population import Sums
 from flows.model.shapes import SLOTS, Floats
-from flows.timing.learners import KINDS, USUAL, find_kernel
+from flows.model.tuning import Tuning
+from flows.timing.learners import LatentClass, find_kernel
 from tests.native_sweeps import (
     DIGITS,
-    NEVER,
-    WINDOW,
+    USUAL,
     both,
     compare,
+    compare_drawn,
     crowd,
     curves,
     differences,
@@ -50,52 +52,55 @@ CROWDS: dict[str, Callable[[], People]] = {
 }
 
 
-@pytest.mark.parametrize("name", CROWDS)
-@pytest.mark.parametrize("window", [WINDOW, NEVER])
-def test_a_sweep_adds_up_what_numpy_does(native: Any, name: str, window: float) -> None:
-    people = CROWDS[name]()
-    (expected, told), (found, heard) = both(native.sweep, people, curves(3), window)
+TUNINGS: dict[str, Tuning] = {
+    "usual": USUAL,
+    "never": Tuning(window=1_000_000),
+    "fading": Tuning(keep=0.7, window=3),
+}
 
-    apart = differences(expected, found)
-    assert max(apart.values()) < DIGITS, apart
-    for one, other in zip(told, heard, strict=True):
-        assert np.allclose(one, other, rtol=DIGITS, atol=DIGITS)
+
+@pytest.mark.parametrize("name", CROWDS)
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_a_sweep_does_what_numpy_does(native: Any, name: str, tuning: str) -> None:
+    compare(native.sweep, CROWDS[name](), curves(3), TUNINGS[tuning])
 
 
 def test_crowds_that_are_drawn_come_to_the_same(native: Any) -> None:
     for seed in range(60):
-        compare(native, random.Random(seed))
+        compare_drawn(native.sweep, random.Random(seed))
+
+
+def found(kernel: Kernel, people: People, rows: Any) -> Floats:
+    """What a sweep finds of each person, with no memory of it."""
+    kept = np.zeros(0)
+
+    def spy(*given: Any) -> None:
+        nonlocal kept
+        kernel(*given)
+        kept = given[-1]
+
+    sweep_by(spy, deepcopy(people), rows, curves(5), Sums.zero(), tuning=USUAL)
+    return kept
 
 
 def test_what_a_person_comes_to_depends_on_nobody_beside(native: Any) -> None:
     """To the bit: otherwise shards would not add up to one learner."""
-    people, now = usual(100, seed=5), curves(5)
-    rows = rows_of(people)
+    people = usual(100, seed=5)
+    rows, parts = rows_of(people), [0, 1, 3]  # a chance of change is taken from all together
+    together = found(native.sweep, people, rows)[:, parts]
+    turned = found(native.sweep, people, rows[::-1].copy())[:, parts]
+    alone = [found(native.sweep, people, rows[n : n + 1])[:, parts] for n in range(len(rows))]
 
-    def found(rows: Any) -> Floats:
-        kept = np.zeros(0)
-
-        def spy(*arguments: Any) -> None:
-            nonlocal kept
-            native.sweep(*arguments)
-            kept = arguments[-1]
-
-        sweep_by(spy, people, rows, now, Sums.zero(), window=WINDOW)
-        return kept
-
-    together = found(rows)
-
-    assert len(set(together[:, 3].tolist())) > 1
-    assert np.array_equal(together[::-1], found(rows[::-1].copy()))
-    assert np.array_equal(together, np.concatenate([found(rows[n : n + 1]) for n in range(100)]))
+    assert {0.0, 2.0} <= set(together[:, 2].tolist())
+    assert np.array_equal(together[::-1], turned)
+    assert np.array_equal(together, np.concatenate(alone))
 
 
 def test_nobody_adds_nothing(native: Any) -> None:
     sums = Sums.zero()
 
-    found = sweep_by(native.sweep, crowd(0), np.zeros(0, np.int64), curves(), sums, window=WINDOW)
+    sweep_by(native.sweep, crowd(0), np.zeros(0, np.int64), curves(), sums, tuning=USUAL)
 
-    assert [0, 0, 0] == [len(part) for part in found]
     assert not any(np.any(getattr(sums, field.name)) for field in fields(Sums))
 
 
@@ -107,7 +112,7 @@ def arguments() -> list[Any]:
         kept.extend(given)
 
     rows = np.zeros(1, np.int64)
-    sweep_by(keep, usual(1), rows, curves(), Sums.zero(), window=WINDOW)
+    sweep_by(keep, usual(1), rows, curves(), Sums.zero(), tuning=USUAL)
     return kept
 
 
@@ -134,20 +139,24 @@ def read_only(values: Any) -> Any:
 WRONG: dict[str, Callable[[], list[Any]]] = {
     "a table too small": lambda: swapped(0, 0, lambda table: table[:-1]),
     "a table of singles": lambda: swapped(0, 2, lambda table: table.astype(np.float32)),
-    "a table not in one piece": lambda: swapped(0, 1, np.asfortranarray),
+    "a table not in one piece": lambda: swapped(0, 3, np.asfortranarray),
     "a table too few": lambda: replaced(0, arguments()[0][:-1]),
-    "counts of other people": lambda: swapped(3, 4, lambda count: count[:-1]),
-    "counts in double precision": lambda: swapped(3, 0, lambda count: count.astype(np.float64)),
-    "preferences of another kind": lambda: swapped(3, 6, lambda hours: hours.astype(np.int64)),
-    "counts too few": lambda: replaced(3, arguments()[3][:-1]),
-    "a row before the first": lambda: replaced(4, np.array([-1])),
-    "a row behind the last": lambda: replaced(4, np.array([1 << 40])),
-    "rows of another kind": lambda: replaced(4, np.zeros(1, np.int32)),
-    "sums that may not be written": lambda: swapped(6, 1, read_only),
-    "a sum too small": lambda: swapped(6, 7, lambda scores: scores[:-1]),
-    "a sum too few": lambda: replaced(6, arguments()[6][:-1]),
-    "no room for what is found": lambda: replaced(7, np.zeros((0, 4))),
-    "room in single precision": lambda: replaced(7, np.zeros((1, 4), np.float32)),
+    "counts of other people": lambda: swapped(2, 4, lambda count: count[:-1]),
+    "counts in double precision": lambda: swapped(2, 0, lambda count: count.astype(np.float64)),
+    "counts that may not be written": lambda: swapped(2, 3, read_only),
+    "preferences of another kind": lambda: swapped(2, 6, lambda hours: hours.astype(np.int64)),
+    "preferences of other people": lambda: swapped(2, 6, lambda hours: hours[:-1]),
+    "changes of other people": lambda: swapped(2, 7, lambda changed: changed[:-1]),
+    "counts too few": lambda: replaced(2, arguments()[2][:-1]),
+    "a row before the first": lambda: replaced(3, np.array([-1])),
+    "a row behind the last": lambda: replaced(3, np.array([len(arguments()[2][7])])),
+    "a row far away": lambda: replaced(3, np.array([1 << 60])),
+    "rows of another kind": lambda: replaced(3, np.zeros(1, np.int32)),
+    "sums that may not be written": lambda: swapped(4, 1, read_only),
+    "a sum too small": lambda: swapped(4, 7, lambda scores: scores[:-1]),
+    "a sum too few": lambda: replaced(4, arguments()[4][:-1]),
+    "no room for what is found": lambda: replaced(5, np.zeros((0, 4))),
+    "room in single precision": lambda: replaced(5, np.zeros((1, 4), np.float32)),
 }
 
 
@@ -157,22 +166,19 @@ def test_other_arrays_are_refused_and_nothing_is_written(native: Any, name: str)
 
     with pytest.raises(ValueError, match="expected"):
         native.sweep(*given)
-    assert not any(np.any(sums) for sums in given[6])
+    assert not any(np.any(sums) for sums in given[4])
 
 
 def test_what_is_no_array_is_refused(native: Any) -> None:
-    for wrong in (replaced(0, [1]), replaced(4, "rows"), replaced(5, "many"), arguments()[:-1]):
+    for wrong in (replaced(0, [1]), replaced(3, "rows"), replaced(1, (1.0,)), arguments()[:-1]):
         with pytest.raises((TypeError, ValueError)):
             native.sweep(*wrong)
 
 
 def test_tables_that_changed_are_read_again(native: Any) -> None:
     """Those of the last call are kept in the library; these are of a step later."""
-    people = usual(40)
     for seed in (1, 2, 1):
-        (expected, _), (found, _) = both(native.sweep, people, curves(seed), WINDOW)
-
-        assert max(differences(expected, found).values()) < DIGITS
+        compare(native.sweep, usual(40), curves(seed))
 
 
 @pytest.mark.parametrize("lanes", [2, 4])
@@ -186,10 +192,10 @@ def test_less_able_processors_come_to_the_same(native: Any, tmp_path: Path, lane
     spec.loader.exec_module(other)
 
     for seed in range(20):
-        compare(other, random.Random(seed))
+        compare_drawn(other.sweep, random.Random(seed))
     people, now = usual(50, seed=5), curves(5)
-    _, (best, _) = both(native.sweep, people, now, WINDOW)
-    _, (plain, _) = both(other.sweep, people, now, WINDOW)
+    _, (best, _) = both(native.sweep, people, now)
+    _, (plain, _) = both(other.sweep, people, now)
     assert max(differences(best, plain).values()) < DIGITS
 
 
@@ -275,7 +281,7 @@ def test_lanes_learn_at_the_level_that_reads_kafka(native: Any) -> None:
         swept += 1
         native.sweep(*given)
 
-    kind = KINDS[USUAL](spy)
+    kind = LatentClass(spy)
     learner = kind.make(seed=1, lane=0, people_max=1_000)
     users, slots = USERS[:200], np.arange(200) % SLOTS
     learner.learn(users, slots, slots % 2 == 0)
