@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -78,8 +79,7 @@ class People:
 
     def find(self, users: Iterable[str]) -> Rows:
         """Rows of people, -1 for those who have none. State: reads only."""
-        get = self.row_of.get
-        return np.array([get(user, -1) for user in users], dtype=np.int64)
+        return np.fromiter(map(self.row_of.get, users, repeat(-1)), dtype=np.int64)
 
     def codes(self, users: Sequence[str]) -> NDArray[np.uint64]:
         """`code_of` of people, which is kept of those who are known. State: reads only."""

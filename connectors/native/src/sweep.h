@@ -42,10 +42,10 @@ typedef struct {
     double *changes;            /* (2): who has changed, and of how many */
 } SweepSums;
 
-/* Add the people in `rows`, all of which exist. Of those whose recent window is full and who have a past, both are also
- * weighed alone. `found` gets four numbers of each: log likelihood of all, of the past and of the recent window (0 where
- * these were not looked at), and whether the window is full (1) and was looked at (2).
- * `room` is memory of SWEEP_ROOM bytes, of any content; where the tables are `known`, that of the last call with them. */
+/* Add the people in `rows`, all of which exist. Of those whose recent window is full and who have a past, both are
+ * weighed alone as well. `found` gets four numbers of each: log likelihood of all, of past and recent alone (0 where
+ * they were not looked at), and whether the window is full (1) and was looked at (2).
+ * `room` is memory of SWEEP_ROOM bytes, of any content; where the tables are `known`, as the last call left it. */
 typedef void Sweep(const SweepTables *tables, const SweepCounts *counts, const int64_t *rows, int64_t size,
                    const SweepSums *sums, double *found, bool known, void *room);
 /* The same, and move windows that are full into the past. Instead of the likelihoods of the two windows `found` has the

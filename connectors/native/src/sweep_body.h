@@ -1,8 +1,8 @@
 /* What a sweep of the delivery-time model does with people, a few at a time; included once for each kind of processor,
- * by a file that defines SWEEP, a name, and LANES, how many doubles a vector has. Most bins of a person are empty, so all
- * products are those of a sparse table with a dense one. What comes out for a person depends on nobody beside: each has
- * sums of its own, in the order of the bins. Likelihoods are added up in double precision; exponentials of what is left
- * after the greatest is taken away are single, as in flows/model/posterior.py, which is the reference. */
+ * by a file that defines SWEEP, a name, and LANES, how many doubles a vector has. Most bins of a person are empty, so
+ * all products are those of a sparse table with a dense one. What comes out for a person depends on nobody beside: each
+ * has sums of its own, in the order of the bins. Likelihoods are added up in double precision; exponentials of what is
+ * left after the greatest is taken away are single, as in flows/model/posterior.py, which is the reference. */
 #include "sweep.h"
 
 #include <math.h>

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { TABLES = 8, COUNTS = 8, SUMS = 12, NUMBERS = 6, ALL = TABLES + COUNTS + SUMS + 2 };
 
@@ -54,7 +55,8 @@ static void *numbers_of(Buffers *buffers, PyObject *array, char kind, Py_ssize_t
     return NULL;
 }
 
-static bool doubles_of(Buffers *buffers, PyObject *arrays, const Py_ssize_t *sizes, int count, bool written, void **out) {
+static bool doubles_of(Buffers *buffers, PyObject *arrays, const Py_ssize_t *sizes, int count, bool written,
+                       void **out) {
     if (PyTuple_Size(arrays) != count) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_ValueError, "expected another number of arrays");
@@ -110,12 +112,22 @@ static struct {
     PyObject *tables;
 } spare;
 
+static void *new_room(void) {
+    void *room;
+    if (posix_memalign(&room, SWEEP_ROOM, SWEEP_ROOM))
+        return PyErr_NoMemory();
+#ifdef MADV_HUGEPAGE
+    madvise(room, SWEEP_ROOM, MADV_HUGEPAGE); /* one page, where 500 are more than a processor remembers */
+#endif
+    return room;
+}
+
 static bool take_room(PyObject *tables, void **room, bool *known) {
     *room = spare.room;
     *known = spare.room && spare.tables == tables;
     spare.room = NULL; /* another thread may call meanwhile, and then has its own */
-    if (!*room && !(*room = malloc(SWEEP_ROOM)))
-        PyErr_NoMemory();
+    if (!*room)
+        *room = new_room();
     return *room;
 }
 

@@ -20,7 +20,10 @@ from flows.model.people import People
 from flows.model.population import Sums
 from flows.model.shapes import SLOTS, Floats
 from flows.model.tuning import Tuning
+from flows.timing.flow import make_kinds
+from flows.timing.learners import USUAL as USUAL_MODEL
 from flows.timing.learners import LatentClass, find_kernel
+from tests.messages import settings
 from tests.native_sweeps import (
     DIGITS,
     USUAL,
@@ -269,6 +272,14 @@ def test_shards_with_a_kernel_add_up_to_one_learner(native: Any) -> None:
 
     near(big, left, 1e-9)
     near(big, right, 1e-9)
+
+
+def test_a_flow_makes_learners_of_the_level_that_reads_kafka(native: Any) -> None:
+    for level, kernel in (("pure", None), ("native", native.sweep)):
+        kafka = settings().kafka.model_copy(update={"level": level})
+        kind = make_kinds(settings().model_copy(update={"kafka": kafka}))[USUAL_MODEL]
+
+        assert vars(kind.make(seed=1, lane=0, people_max=10))["_kernel"] is kernel
 
 
 def test_lanes_learn_at_the_level_that_reads_kafka(native: Any) -> None:
