@@ -8,7 +8,8 @@ def bind(path: str, /) -> int: ...
 def make_batch(topic: str, messages: Sequence[tuple[Any, ...]], /) -> Batch: ...
 def sweep(
     tables: tuple[Any, ...],
-    numbers: tuple[float, float, float, float, float, float],
+    numbers: tuple[float, float, float, float],
+    shares: tuple[Any, Any],
     counts: tuple[Any, ...],
     rows: Any,
     sums: tuple[Any, ...],

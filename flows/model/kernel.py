@@ -6,12 +6,12 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from flows.model.change import LOG_PRIOR, shares_of_change
 from flows.model.people import People, Rows
 from flows.model.population import Curves, Sums
 from flows.model.shapes import BINS, EVERYONE, Floats, in_rhythm
 from flows.model.tuning import Tuning
 
-KNOWN_PEOPLE: Final = 25.0  # for so many people stands what is known of changes already
 _FOUND: Final = 4
 
 
@@ -28,6 +28,7 @@ class Kernel(Protocol):
         self,
         tables: tuple[Floats, ...],
         numbers: tuple[float, ...],
+        shares: tuple[Floats, Floats],
         counts: tuple[Any, ...],
         rows: Rows,
         sums: tuple[Floats, ...],
@@ -36,7 +37,8 @@ class Kernel(Protocol):
     ) -> None:
         """Sweep over the people in these rows.
 
-        Shapes: `found` gets (n, 4): log likelihood of all that is known, the evidence of a change,
+        Shapes: `shares` of people that may have changed, and logarithms of how likely each is.
+        `found` gets (n, 4): log likelihood of all that is known, the evidence of a change,
         how likely there was one, and whether the recent window was full (1) and compared (2).
         """
 
@@ -48,8 +50,6 @@ def sweep_by(
     numbers = (
         curves.activity_weight,
         float(curves.share[:, EVERYONE].sum()),
-        curves.hazard,
-        KNOWN_PEOPLE,
         float(tuning.window),
         tuning.keep,
     )
@@ -78,6 +78,8 @@ def sweep_by(
         sums.answered,
         sums.changes,
     )
-    kernel(curves.in_one_piece, numbers, counts, rows, added, np.empty((len(rows), _FOUND)))
+    shares = shares_of_change(curves.hazard), LOG_PRIOR
+    found = np.empty((len(rows), _FOUND))
+    kernel(curves.in_one_piece, numbers, shares, counts, rows, added, found)
     sums.people[0] += len(rows)
     sums.activity += in_rhythm().T @ active

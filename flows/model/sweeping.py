@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from flows.model.kernel import KNOWN_PEOPLE, Kernel, sweep_by
+from flows.model.change import chances_of_change
+from flows.model.kernel import Kernel, sweep_by
 from flows.model.people import People, Rows
 from flows.model.population import Curves, Sums
 from flows.model.posterior import Counts, Evidence, chances, log_view, sweep
@@ -16,7 +17,6 @@ from flows.model.tuning import Tuning
 BLOCK: Final = 256  # people a time: a few milliseconds
 _STRIDE: Final = 64  # events between two looks at what is due
 _EARLY: Final = 10.0  # outcomes a person after which the population moves less often
-_ROUNDS: Final = 8
 _FEW: Final = 8  # a sweep takes at least as many events as one in so many people
 
 
@@ -119,24 +119,3 @@ def close_windows(people: People, rows: Rows, keep: Floats) -> None:
         past[rows] = past[rows] * scale + recent[rows]
         recent[rows] = 0.0
     people.changed[rows] = True
-
-
-def chances_of_change(evidence: Floats, hazard: float) -> Floats:
-    """How likely each of some people has changed, given evidence of it.
-
-    How often people change is taken from these people, too, beside what was learned of it before:
-    at a moment at which many change, each of them is likelier to have.
-    Shapes: log odds by each person's own outcomes (n,); chances (n,). State: none.
-    Source: the usual maximum of a mixture's likelihood by expectation and maximisation.
-
-    >>> chances_of_change(np.ones(1), 0.02).round(2).tolist()
-    [0.06]
-    >>> chances_of_change(np.ones(100), 0.02)[:1].round(2).tolist()
-    [0.82]
-    """
-    unlikelier = np.exp(-evidence.clip(-50.0, 50.0))
-    share, chance = hazard, np.zeros(len(evidence))
-    for _ in range(_ROUNDS):
-        chance = 1.0 / (1.0 + (1.0 - share) / share * unlikelier)
-        share = (KNOWN_PEOPLE * hazard + chance.sum()) / (KNOWN_PEOPLE + len(chance))
-    return chance

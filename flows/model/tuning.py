@@ -12,7 +12,7 @@ class Tuning:
     sharpness: float = 150.0  # how quickly odds fall with the gap, times the root of experience
     floor: float = 0.005  # share of draws that is uniform, 0 to 1
     bonus: float = 0.1  # standard deviations added to the mean before the gap
-    window: float = 6.0  # sends of a person between two looks for a change
+    window: float = 5.0  # sends of a person between two looks for a change
     keep: float = 1.0  # of the past that is kept when a window closes, 0 to 1
     growth: float = 0.15  # a sweep takes as many events as this share of all so far
     pace: float = 6.0  # and at most this many events a person

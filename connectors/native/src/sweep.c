@@ -1,5 +1,6 @@
 /* A sweep over people: what they tell, by the code for this processor, who has changed, and windows that are full. */
 #include <math.h>
+#include <string.h>
 
 #ifndef SWEEP_LANES_MAX
 #define SWEEP_LANES_MAX 8 /* tests want to see what less able processors get */
@@ -8,7 +9,6 @@
 #define LANES 2
 #include "sweep_body.h"
 
-enum { ROUNDS = 8 };
 #define CERTAIN 50.0 /* evidence beyond that counts as that */
 
 /* Processors that multiply and add in one step round once where others do twice, so the last digits differ. */
@@ -23,32 +23,38 @@ static Sweep *best_sweep(void) {
     return sweep_plain;
 }
 
-/* How likely those who were looked at have changed, as chances_of_change in flows/model/sweeping.py says it. */
+/* How likely those who were looked at have changed, as chances_of_change in flows/model/change.py says it: averaged over
+ * the shares of people that may have, by how likely each makes the evidence of all. */
 static void find_changes(const SweepTables *tables, int64_t size, double *found, double *changes) {
-    double looked = 0.0, changed = 0.0, share = tables->hazard;
+    double looked = 0.0, scores[MOMENTS], plausible[MOMENTS], most, sum = 0.0;
+    memcpy(scores, tables->likely, sizeof scores);
     for (int64_t n = 0; n < size; n++) {
         double *of = found + n * FOUND, evidence = of[1] + of[2] - of[0];
         if (of[3] < 2.0)
             continue;
         of[1] = evidence;
         evidence = evidence > -CERTAIN ? evidence : -CERTAIN;
-        of[2] = exp(evidence < CERTAIN ? -evidence : -CERTAIN);
+        of[2] = exp(evidence < CERTAIN ? evidence : CERTAIN);
+        for (int k = 0; k < MOMENTS; k++)
+            scores[k] += log(tables->changed[k] * of[2] + 1.0 - tables->changed[k]);
         looked++;
     }
-    for (int round = 1; round <= ROUNDS && looked > 0.0; round++) {
-        double unlikelier = (1.0 - share) / share;
-        changed = 0.0;
-        for (int64_t n = 0; n < size; n++) {
-            double *of = found + n * FOUND, chance = 1.0 / (1.0 + unlikelier * of[2]);
-            if (of[3] < 2.0)
-                continue;
-            changed += chance;
-            if (round == ROUNDS)
-                of[2] = chance;
+    most = scores[0];
+    for (int k = 1; k < MOMENTS; k++)
+        most = scores[k] > most ? scores[k] : most;
+    for (int k = 0; k < MOMENTS; k++)
+        sum += plausible[k] = exp(scores[k] - most);
+    for (int64_t n = 0; n < size; n++) {
+        double *of = found + n * FOUND, chance = 0.0;
+        if (of[3] < 2.0)
+            continue;
+        for (int k = 0; k < MOMENTS; k++) {
+            double changed = tables->changed[k] * of[2];
+            chance += plausible[k] / sum * changed / (changed + 1.0 - tables->changed[k]);
         }
-        share = (tables->known * tables->hazard + changed) / (tables->known + looked);
+        of[2] = chance;
+        changes[0] += chance;
     }
-    changes[0] += changed;
     changes[1] += looked;
 }
 

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { LEVELS = 13, SHAPES = 41, BINS = 48, HOURS = 24, VIEWS = 8, COMMONS = 11, ATOMS = LEVELS * SHAPES, FOUND = 4 };
+enum { LEVELS = 13, SHAPES = 41, BINS = 48, HOURS = 24, VIEWS = 8, COMMONS = 11, ATOMS = LEVELS * SHAPES };
+enum { FOUND = 4, MOMENTS = 7 };
 
 /* What the curves say. Shapes are those of numpy's arrays, the last index first to move. */
 typedef struct {
@@ -18,9 +19,8 @@ typedef struct {
     const double *views;   /* (VIEWS): weights that activity may have */
     const double *commons; /* (COMMONS): shares that the first shape may have */
     double view, common;   /* those of now */
-    double hazard;         /* chance that a person has changed between two windows */
-    double known;          /* for so many people that stands */
     double window, keep;   /* sends that fill one, and the share that is kept of what was before it */
+    const double *changed, *likely; /* (MOMENTS): shares of people that may have changed, and logarithms of how likely */
 } SweepTables;
 
 /* Counts of all people by row, (rows, 48) each, and the hour that each asked for, or -1. */

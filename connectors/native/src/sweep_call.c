@@ -6,11 +6,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { TABLES = 8, COUNTS = 8, SUMS = 12, NUMBERS = 6, ALL = TABLES + COUNTS + SUMS + 2 };
+enum { TABLES = 8, COUNTS = 8, SUMS = 12, NUMBERS = 4, ALL = TABLES + 2 + COUNTS + SUMS + 2 };
 
 static const Py_ssize_t table_sizes[TABLES] = {
     LEVELS, ATOMS, SHAPES *BINS, SHAPES *BINS, SHAPES *(HOURS + 1), SHAPES, VIEWS, COMMONS,
 };
+static const Py_ssize_t share_sizes[2] = {MOMENTS, MOMENTS};
 static const Py_ssize_t sum_sizes[SUMS] = {
     ATOMS, SHAPES *BINS, SHAPES *BINS, SHAPES *BINS, SHAPES *BINS, SHAPES *HOURS, BINS, VIEWS, COMMONS, 1, 1, 2,
 };
@@ -143,17 +144,18 @@ static void give_room(PyObject *tables, void *room) {
 }
 
 static bool run(Buffers *buffers, PyObject *const *given, const double *numbers) {
-    void *tables[TABLES], *counts[COUNTS], *sums[SUMS];
+    void *tables[TABLES], *shares[2], *counts[COUNTS], *sums[SUMS];
     Py_ssize_t people;
     if (!doubles_of(buffers, given[0], table_sizes, TABLES, false, tables) ||
-        !counts_of(buffers, given[1], counts, &people) ||
-        !doubles_of(buffers, given[3], sum_sizes, SUMS, true, sums))
+        !doubles_of(buffers, given[1], share_sizes, 2, false, shares) ||
+        !counts_of(buffers, given[2], counts, &people) ||
+        !doubles_of(buffers, given[4], sum_sizes, SUMS, true, sums))
         return false;
-    const int64_t *asked = numbers_of(buffers, given[2], 'q', -1, false);
+    const int64_t *asked = numbers_of(buffers, given[3], 'q', -1, false);
     if (!asked)
         return false;
     Py_ssize_t size = buffers->views[buffers->used - 1].len / (Py_ssize_t)sizeof *asked;
-    double *found = numbers_of(buffers, given[4], 'd', size * FOUND, true);
+    double *found = numbers_of(buffers, given[5], 'd', size * FOUND, true);
     if (!found)
         return false;
     int64_t *rows = rows_of(asked, size, people);
@@ -162,7 +164,7 @@ static bool run(Buffers *buffers, PyObject *const *given, const double *numbers)
     if (fine) {
         const SweepTables table = {tables[0], tables[1], tables[2], tables[3], tables[4],
                                    tables[5], tables[6], tables[7], numbers[0], numbers[1],
-                                   numbers[2], numbers[3], numbers[4], numbers[5]};
+                                   numbers[2], numbers[3], shares[0], shares[1]};
         const SweepCounts count = {counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6],
                                    counts[7]};
         const SweepSums sum = {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5],
@@ -177,13 +179,13 @@ static bool run(Buffers *buffers, PyObject *const *given, const double *numbers)
 }
 
 PyObject *sweep_call(PyObject *module, PyObject *arguments) {
-    PyObject *given[5];
+    PyObject *given[6];
     double numbers[NUMBERS];
     Buffers buffers = {.used = 0};
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "O!(dddddd)O!OO!O", &PyTuple_Type, &given[0], &numbers[0], &numbers[1], &numbers[2],
-                          &numbers[3], &numbers[4], &numbers[5], &PyTuple_Type, &given[1], &given[2], &PyTuple_Type,
-                          &given[3], &given[4]))
+    if (!PyArg_ParseTuple(arguments, "O!(dddd)O!O!OO!O", &PyTuple_Type, &given[0], &numbers[0], &numbers[1], &numbers[2],
+                          &numbers[3], &PyTuple_Type, &given[1], &PyTuple_Type, &given[2], &given[3], &PyTuple_Type,
+                          &given[4], &given[5]))
         return NULL;
     bool fine = run(&buffers, given, numbers);
     let_go(&buffers);
