@@ -144,22 +144,24 @@ WRONG: dict[str, Callable[[], list[Any]]] = {
     "a table of singles": lambda: swapped(0, 2, lambda table: table.astype(np.float32)),
     "a table not in one piece": lambda: swapped(0, 3, np.asfortranarray),
     "a table too few": lambda: replaced(0, arguments()[0][:-1]),
-    "counts of other people": lambda: swapped(2, 4, lambda count: count[:-1]),
-    "counts in double precision": lambda: swapped(2, 0, lambda count: count.astype(np.float64)),
-    "counts that may not be written": lambda: swapped(2, 3, read_only),
-    "preferences of another kind": lambda: swapped(2, 6, lambda hours: hours.astype(np.int64)),
-    "preferences of other people": lambda: swapped(2, 6, lambda hours: hours[:-1]),
-    "changes of other people": lambda: swapped(2, 7, lambda changed: changed[:-1]),
-    "counts too few": lambda: replaced(2, arguments()[2][:-1]),
-    "a row before the first": lambda: replaced(3, np.array([-1])),
-    "a row behind the last": lambda: replaced(3, np.array([len(arguments()[2][7])])),
-    "a row far away": lambda: replaced(3, np.array([1 << 60])),
-    "rows of another kind": lambda: replaced(3, np.zeros(1, np.int32)),
-    "sums that may not be written": lambda: swapped(4, 1, read_only),
-    "a sum too small": lambda: swapped(4, 7, lambda scores: scores[:-1]),
-    "a sum too few": lambda: replaced(4, arguments()[4][:-1]),
-    "no room for what is found": lambda: replaced(5, np.zeros((0, 4))),
-    "room in single precision": lambda: replaced(5, np.zeros((1, 4), np.float32)),
+    "shares too few": lambda: swapped(2, 0, lambda shares: shares[:-1]),
+    "shares without their chances": lambda: replaced(2, arguments()[2][:-1]),
+    "counts of other people": lambda: swapped(3, 4, lambda count: count[:-1]),
+    "counts in double precision": lambda: swapped(3, 0, lambda count: count.astype(np.float64)),
+    "counts that may not be written": lambda: swapped(3, 3, read_only),
+    "preferences of another kind": lambda: swapped(3, 6, lambda hours: hours.astype(np.int64)),
+    "preferences of other people": lambda: swapped(3, 6, lambda hours: hours[:-1]),
+    "changes of other people": lambda: swapped(3, 7, lambda changed: changed[:-1]),
+    "counts too few": lambda: replaced(3, arguments()[3][:-1]),
+    "a row before the first": lambda: replaced(4, np.array([-1])),
+    "a row behind the last": lambda: replaced(4, np.array([len(arguments()[3][7])])),
+    "a row far away": lambda: replaced(4, np.array([1 << 60])),
+    "rows of another kind": lambda: replaced(4, np.zeros(1, np.int32)),
+    "sums that may not be written": lambda: swapped(5, 1, read_only),
+    "a sum too small": lambda: swapped(5, 7, lambda scores: scores[:-1]),
+    "a sum too few": lambda: replaced(5, arguments()[5][:-1]),
+    "no room for what is found": lambda: replaced(6, np.zeros((0, 4))),
+    "room in single precision": lambda: replaced(6, np.zeros((1, 4), np.float32)),
 }
 
 
@@ -169,11 +171,11 @@ def test_other_arrays_are_refused_and_nothing_is_written(native: Any, name: str)
 
     with pytest.raises(ValueError, match="expected"):
         native.sweep(*given)
-    assert not any(np.any(sums) for sums in given[4])
+    assert not any(np.any(sums) for sums in given[5])
 
 
 def test_what_is_no_array_is_refused(native: Any) -> None:
-    for wrong in (replaced(0, [1]), replaced(3, "rows"), replaced(1, (1.0,)), arguments()[:-1]):
+    for wrong in (replaced(0, [1]), replaced(4, "rows"), replaced(1, (1.0,)), arguments()[:-1]):
         with pytest.raises((TypeError, ValueError)):
             native.sweep(*wrong)
 
