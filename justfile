@@ -4,7 +4,7 @@ set positional-arguments := true
 
 python := env("PYTHON", "python3")
 bin := ".venv/bin"
-lock := bin / "uv pip compile -q pyproject.toml --extra local --generate-hashes --universal --python-version 3.11 --no-annotate --no-header"
+lock := bin / "uv pip compile -q pyproject.toml --extra local --extra dashboard --generate-hashes --universal --python-version 3.11 --no-annotate --no-header"
 
 # List the recipes
 default:

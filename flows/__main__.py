@@ -11,6 +11,7 @@ from typing import Final
 
 from flows import bench, commands
 from flows.catalog import FLOWS
+from flows.dashboard.command import add_dashboard_command
 from flows.log import set_up_log
 from flows.process.options import add_process_command
 from flows.quality.command import add_quality_commands
@@ -41,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_query_commands(some)
     add_quality_commands(some)
     add_process_command(some)
+    add_dashboard_command(some)
     _add_bench_command(some)
     add_timing_commands(some)
     return parser

@@ -76,6 +76,12 @@ def scores(client: Client, since_s: int, until_s: int) -> list[tuple[Any, ...]]:
     return read_rows(client, SCORES_SQL, span, name="quality")
 
 
+def anomalies(client: Client, since_s: int, until_s: int) -> list[tuple[Any, ...]]:
+    """The unusual minutes of a span. Shapes: as `ANOMALY_NAMES`. Errors: as `scores`."""
+    span = {"since": since_s, "until": until_s}
+    return read_rows(client, ANOMALIES_SQL, span, name="anomalies")
+
+
 def edges(client: Client) -> list[ObservedEdge]:
     """Every edge that was seen, undeclared ones first.
 
@@ -91,9 +97,7 @@ def show_quality(options: argparse.Namespace) -> int:
     since_s, until_s = moment(options.since, now_s), moment(options.until, now_s)
     client = connect(read_settings().clickhouse_address)
     if options.anomalies:
-        span = {"since": since_s, "until": until_s}
-        lines = read_rows(client, ANOMALIES_SQL, span, name="anomalies")
-        show(ANOMALY_NAMES, lines, options.format)
+        show(ANOMALY_NAMES, anomalies(client, since_s, until_s), options.format)
     else:
         show(NAMES, scores(client, since_s, until_s), options.format)
     return 0

@@ -28,6 +28,7 @@ from schemas.metrics import (
 from schemas.policy import seconds_of
 
 GRAINS: Final = {
+    "minute": "toStartOfMinute(%s)",
     "hour": "toStartOfHour(%s)",
     "day": "toDateTime(toStartOfDay(%s, 'UTC'), 'UTC')",
     "week": "toDateTime(toStartOfWeek(%s, 1, 'UTC'), 'UTC')",

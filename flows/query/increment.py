@@ -8,7 +8,7 @@ import math
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from clickhouse_connect.driver.client import Client
@@ -22,7 +22,7 @@ from flows.ingest import read_policy
 from flows.journey.increment import PEOPLE_SQL, PER, Increment, increments
 from flows.model.evidence.compare import Plan
 from flows.query.ask import least_people, moment
-from flows.query.show import UNKNOWN
+from flows.query.show import UNKNOWN, plain
 from flows.settings import Settings, read_settings
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -105,15 +105,11 @@ def as_csv(found: Sequence[Increment]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(_FIELDS)
-    writer.writerows([_plain(value) for value in one] for one in found)
+    writer.writerows([plain(value) for value in one] for one in found)
     return out.getvalue()
 
 
 def as_json(found: Sequence[Increment]) -> bytes:
     """One array of objects; null for a bound that cannot be told yet."""
-    told = [dict(zip(_FIELDS, map(_plain, one), strict=True)) for one in found]
+    told = [dict(zip(_FIELDS, map(plain, one), strict=True)) for one in found]
     return orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

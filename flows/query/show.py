@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -24,21 +25,22 @@ def as_csv(query: Query, lines: Lines) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow((*query.keys, *query.metrics))
-    writer.writerows([_plain(value) for value in line] for line in lines)
+    writer.writerows([plain(value) for value in line] for line in lines)
     return out.getvalue()
 
 
 def as_json(query: Query, lines: Lines) -> bytes:
     """One array of objects; null where a value is unknown."""
     names = (*query.keys, *query.metrics)
-    told = [dict(zip(names, map(_plain, line), strict=True)) for line in lines]
+    told = [dict(zip(names, map(plain, line), strict=True)) for line in lines]
     return orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: times in ISO 8601 UTC, nothing for what is no number."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 - not a number
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
@@ -63,18 +65,26 @@ def _key(value: Any) -> str:
 
 
 def shown(metric: Metric, value: Any) -> str:
-    """A value as people read it.
+    """A value of a metric as people read it: as `written`, in the metric's format."""
+    return written(value, metric.format)
+
+
+def written(value: Any, form: str) -> str:
+    """A number as people read it, by the format of a metric.
 
     Units: money in minor units of its currency, a percent of the whole.
+
+    >>> written(0.25, "percent"), written(1200, "count"), written(None, "count")
+    ('25.00 %', '1,200', '-')
     """
-    value = _plain(value)
+    value = plain(value)
     if value is None:
         return UNKNOWN
-    if metric.format == "percent":
+    if form == "percent":
         return f"{100 * value:.2f} %"
-    if metric.format == "seconds":
+    if form == "seconds":
         return f"{value:,.1f} s"
-    if metric.format == "count" and float(value).is_integer():
+    if form == "count" and float(value).is_integer():
         return f"{int(value):,}"
     return f"{value:,.2f}"
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import orjson
+from clickhouse_connect.driver.client import Client
 from rich.console import Console
 from rich.table import Table
 
@@ -72,13 +73,9 @@ def show_clusters(options: Namespace) -> int:
     k = least_people(options.role, read_policy(settings))
     client = connect(settings.clickhouse_address)
     try:
-        lines = read_rows(client, SQL, {"k": k}, name="rhythm_clusters")
+        found = read_clusters(client, k=k)
     finally:
         client.close()
-    found = [
-        Shown((lane,), at_ms, learned, people, sends, responses, tuple(hours))
-        for lane, _, at_ms, learned, people, sends, responses, hours in lines
-    ]
     shown = found if options.by_lane else put_together(of_living_lanes(found))
     if options.json:
         sys.stdout.buffer.write(to_json(shown) + b"\n")
@@ -90,6 +87,18 @@ def show_clusters(options: Namespace) -> int:
     console.print(to_table(shown, by_lane=options.by_lane))
     console.print(caption(shown), markup=False)
     return 0
+
+
+def read_clusters(client: Client, *, k: int) -> list[Shown]:
+    """The newest clusters of each lane that are of `k` people or more.
+
+    Errors: as `connectors.clickhouse.reader.read_rows`.
+    """
+    lines = read_rows(client, SQL, {"k": k}, name="rhythm_clusters")
+    return [
+        Shown((lane,), at_ms, learned, people, sends, responses, tuple(hours))
+        for lane, _, at_ms, learned, people, sends, responses, hours in lines
+    ]
 
 
 def of_living_lanes(found: Sequence[Shown]) -> list[Shown]:
