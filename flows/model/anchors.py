@@ -101,7 +101,8 @@ def gains(now: Floats, moved: Floats, answered: Floats, expected: Floats, grip: 
 
 def _odds(moved: Floats) -> Floats:
     """How many times higher odds are at each height. Shapes: (J, D, B) to (B, J, D, heights)."""
-    return np.asarray(np.exp(moved.transpose(2, 0, 1)[..., None] * HEIGHTS))
+    by_bin = np.ascontiguousarray(moved.transpose(2, 0, 1))  # so what is made of it lies in order
+    return np.asarray(np.exp(by_bin[..., None] * HEIGHTS))
 
 
 @cache
