@@ -61,6 +61,16 @@ def torn() -> People:
     return people
 
 
+def at_odds() -> People:
+    """People who answer when they are not about, and never when they are: activity is all wrong."""
+    people = crowd(9, seed=8)
+    rows = rows_of(people)
+    people.activity[rows, 20] = 300.0
+    people.sent[rows, 9] = people.answered[rows, 9] = 300.0
+    people.sent[rows, 20] = 300.0
+    return people
+
+
 def rows_of(people: People) -> Rows:
     return np.flatnonzero(people.here)
 

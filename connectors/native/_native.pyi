@@ -9,7 +9,7 @@ def make_batch(topic: str, messages: Sequence[tuple[Any, ...]], /) -> Batch: ...
 def sweep(
     tables: tuple[Any, ...],
     numbers: tuple[float, float, float, float],
-    shares: tuple[Any, Any],
+    shares: tuple[Any, Any, Any],
     counts: tuple[Any, ...],
     rows: Any,
     sums: tuple[Any, ...],

@@ -30,6 +30,16 @@ def shares_of_change(hazard: float) -> Floats:
     return np.array([_ALONE * hazard, *_AT_ONCE])
 
 
+def doubted_shares(hazard: float) -> Floats:
+    """The same as what others are judged by: shares times a doubt of the evidence.
+
+    Curves that fit badly make everybody look a little as if they had changed, at every look. What
+    is seen always is no moment, so that the more changes were found so far, the more everybody's
+    evidence has to say: it counts less by the hazard.
+    """
+    return np.asarray(shares_of_change(hazard) * np.exp(-hazard))
+
+
 def chances_of_change(evidence: Floats, hazard: float) -> Floats:
     """How likely each of some people has changed, given evidence of it.
 
@@ -46,9 +56,9 @@ def chances_of_change(evidence: Floats, hazard: float) -> Floats:
     >>> chances_of_change(np.ones(100), 0.02)[:1].round(2).tolist()
     [0.86]
     """
-    share = shares_of_change(hazard)[:, None]
-    changed = share * np.exp(evidence.clip(-CERTAIN, CERTAIN))
-    either = changed + 1.0 - share
-    score = np.log(either).sum(axis=1) + LOG_PRIOR
+    odds = np.exp(evidence.clip(-CERTAIN, CERTAIN))
+    share, doubted = shares_of_change(hazard)[:, None], doubted_shares(hazard)[:, None]
+    score = np.log(doubted * odds + 1.0 - share).sum(axis=1) + LOG_PRIOR
     plausible = np.exp(score - score.max())
-    return np.asarray(plausible / plausible.sum() @ (changed / either))
+    changed = share * odds
+    return np.asarray(plausible / plausible.sum() @ (changed / (changed + 1.0 - share)))

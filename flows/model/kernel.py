@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from flows.model.change import LOG_PRIOR, shares_of_change
+from flows.model.change import LOG_PRIOR, doubted_shares, shares_of_change
 from flows.model.people import People, Rows
 from flows.model.population import Curves, Sums
 from flows.model.shapes import BINS, EVERYONE, Floats, in_rhythm
@@ -20,7 +20,9 @@ class Kernel(Protocol):
 
     Promise: the same as `flows.model.sweeping` does, to six digits. What is found of a person
     depends on nobody who is looked at together with it, but for how likely it has changed.
-    State: `counts` and `sums` are written. Tables are not read again while they are the same tuple.
+    It may find numbers where counts or curves are none (NaN), and numpy finds none.
+    State: `counts` and `sums` are written, windows once for each time that a row is named. Tables
+    are not read again while they are the same tuple.
     Errors: ValueError for arrays of another kind or size, before anything is written.
     """
 
@@ -28,7 +30,7 @@ class Kernel(Protocol):
         self,
         tables: tuple[Floats, ...],
         numbers: tuple[float, ...],
-        shares: tuple[Floats, Floats],
+        shares: tuple[Floats, Floats, Floats],
         counts: tuple[Any, ...],
         rows: Rows,
         sums: tuple[Floats, ...],
@@ -37,7 +39,8 @@ class Kernel(Protocol):
     ) -> None:
         """Sweep over the people in these rows.
 
-        Shapes: `shares` of people that may have changed, and logarithms of how likely each is.
+        Shapes: `shares` of people that may have changed, the same doubted, and logarithms of how
+        likely each is.
         `found` gets (n, 4): log likelihood of all that is known, the evidence of a change,
         how likely there was one, and whether the recent window was full (1) and compared (2).
         """
@@ -78,7 +81,7 @@ def sweep_by(
         sums.answered,
         sums.changes,
     )
-    shares = shares_of_change(curves.hazard), LOG_PRIOR
+    shares = shares_of_change(curves.hazard), doubted_shares(curves.hazard), LOG_PRIOR
     found = np.empty((len(rows), _FOUND))
     kernel(curves.in_one_piece, numbers, shares, counts, rows, added, found)
     sums.people[0] += len(rows)

@@ -15,6 +15,7 @@ from flows.model.shapes import BINS, EVERYONE, LEVEL_COUNT, Floats, in_rhythm
 
 # Logarithm of what is left of a shape that activity speaks against, in single precision.
 _FAINT: Final = -80.0
+_FAINTEST: Final = float(np.exp(_FAINT))
 _FEW: Final = 16
 # Below that, a product of two exponentials in single precision may have lost its digits.
 _TORN: Final = np.float32(1e-30)
@@ -286,18 +287,18 @@ def score_views(seen: Floats, before: Floats, after: Floats) -> Floats:
 
 
 def _told(seen: Floats) -> Iterator[Floats]:
-    """What activity says of each shape at each weight: exp(weight * seen).
+    """What activity says of each shape at each weight: exp(weight * seen), at least e ** _FAINT.
 
     Exponentials are dear, so that multiples of one are its powers.
     """
     quarter = _exp(np.maximum(0.25 * seen, _FAINT))
-    half = quarter * quarter
+    half = np.maximum(quarter * quarter, _FAINTEST)
     powers = {
         0.0: np.ones(seen.shape),
         0.25: quarter,
         0.5: half,
-        0.75: half * quarter,
-        1.0: half * half,
+        0.75: np.maximum(half * quarter, _FAINTEST),
+        1.0: np.maximum(half * half, _FAINTEST),
     }
     for weight in ACTIVITY_WEIGHTS.tolist():
         told = powers.get(weight)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from flows.model.change import chances_of_change
-from flows.model.shapes import Floats
+from flows.model.delivery_time import DeliveryTimeModel
+from flows.model.shapes import SLOTS, Floats
 
 HAZARD = 0.02
 CLEAR = 1.0  # how far apart the evidence of those who changed and of the others lies
@@ -49,3 +50,17 @@ def test_evidence_without_bounds_gives_chances() -> None:
     found = chances_of_change(np.array([-1e4, 1e4]), HAZARD)
 
     assert np.allclose([0.0, 1.0], found, rtol=0, atol=1e-12)
+
+
+def test_where_nobody_changes_hardly_anybody_is_taken_to_have() -> None:
+    """Answers that no curve fits well make all look a little as if they had changed, always."""
+    model, rng = DeliveryTimeModel(seed=1), np.random.default_rng(1)
+    names = [f"usr_{number}" for number in range(300)]
+    for _ in range(40):
+        slots = rng.integers(0, SLOTS, len(names))
+        morning = np.abs(slots % 24 - 9) < 3
+        model.learn(names, slots, rng.random(len(names)) < np.where(morning, 0.6, 0.1))
+    changed, looked = model.population().sums.changes
+
+    assert looked > 1_000
+    assert changed < 0.08 * looked

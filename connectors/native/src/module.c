@@ -32,7 +32,7 @@ PyDoc_STRVAR(make_doc, "make_batch(topic, messages) -> Batch\n\n"
                        "Of (partition, offset, time_ms, key, value, headers); header names are bytes,\n"
                        "or all headers are bytes as on the wire.");
 
-PyDoc_STRVAR(sweep_doc, "sweep(tables, numbers, counts, rows, sums, found)\n\n"
+PyDoc_STRVAR(sweep_doc, "sweep(tables, numbers, shares, counts, rows, sums, found)\n\n"
                         "Add what people tell about the population to the sums; see flows/model/kernel.py.");
 
 static PyMethodDef functions[] = {

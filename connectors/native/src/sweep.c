@@ -36,7 +36,7 @@ static void find_changes(const SweepTables *tables, int64_t size, double *found,
         evidence = evidence > -CERTAIN ? evidence : -CERTAIN;
         of[2] = exp(evidence < CERTAIN ? evidence : CERTAIN);
         for (int k = 0; k < MOMENTS; k++)
-            scores[k] += log(tables->changed[k] * of[2] + 1.0 - tables->changed[k]);
+            scores[k] += log(tables->doubted[k] * of[2] + 1.0 - tables->changed[k]);
         looked++;
     }
     most = scores[0];
@@ -58,7 +58,8 @@ static void find_changes(const SweepTables *tables, int64_t size, double *found,
     changes[1] += looked;
 }
 
-/* Add a recent window to what is kept of the past; products and sums are rounded apart, as numpy does. */
+/* Add a recent window to what is kept of the past. Where multiplying and adding is one step of the processor, a compiler may
+ * round once, where numpy rounds twice. */
 static void close_window(float *past, float *recent, float keep) {
     for (int bin = 0; bin < BINS; bin++) {
         float kept = (float)((double)past[bin] * (double)keep);

@@ -20,7 +20,8 @@ typedef struct {
     const double *commons; /* (COMMONS): shares that the first shape may have */
     double view, common;   /* those of now */
     double window, keep;   /* sends that fill one, and the share that is kept of what was before it */
-    const double *changed, *likely; /* (MOMENTS): shares of people that may have changed, and logarithms of how likely */
+    const double *changed, *doubted; /* (MOMENTS): shares of people that may have changed, and the same doubted */
+    const double *likely;            /* (MOMENTS): logarithms of how likely each is */
 } SweepTables;
 
 /* Counts of all people by row, (rows, 48) each, and the hour that each asked for, or -1. */

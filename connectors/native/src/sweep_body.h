@@ -322,10 +322,6 @@ INLINE void widen(const SweepTables *tables, Wide *wide) {
         widen_row(tables->shares + level * SHAPES, NOTHING, wide->share[level]);
     }
     widen_row(tables->share, NOTHING, wide->shape_share);
-    for (int n = 0; n < COMMONS; n++) {
-        wide->follows[n] = tables->commons[n] / tables->common;
-        wide->does_not[n] = (1.0 - tables->commons[n]) / (1.0 - tables->common);
-    }
     for (int j = 0; j < WIDE; j++) {
         for (int bin = 0; bin < BINS; bin++) {
             wide->curve[bin][j] = j < SHAPES ? tables->curve[j * BINS + bin] : 0.0;
@@ -375,6 +371,10 @@ void SWEEP(const SweepTables *tables, const SweepCounts *counts, const int64_t *
     Group *group = &room->group;
     if (!known)
         widen(tables, &room->wide);
+    for (int n = 0; n < COMMONS; n++) { /* the share of now is a number, and no table */
+        room->wide.follows[n] = tables->commons[n] / tables->common;
+        room->wide.does_not[n] = (1.0 - tables->commons[n]) / (1.0 - tables->common);
+    }
     memset(&room->totals, 0, sizeof room->totals);
     group->sent.ends[0] = group->answered.ends[0] = group->activity.ends[0] = 0;
     for (int64_t start = 0; start < size; start += GROUP) {

@@ -6,12 +6,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { TABLES = 8, COUNTS = 8, SUMS = 12, NUMBERS = 4, ALL = TABLES + 2 + COUNTS + SUMS + 2 };
+enum { TABLES = 8, COUNTS = 8, SUMS = 12, NUMBERS = 4, SHARES = 3,
+       ALL = TABLES + SHARES + COUNTS + SUMS + 2 };
 
 static const Py_ssize_t table_sizes[TABLES] = {
     LEVELS, ATOMS, SHAPES *BINS, SHAPES *BINS, SHAPES *(HOURS + 1), SHAPES, VIEWS, COMMONS,
 };
-static const Py_ssize_t share_sizes[2] = {MOMENTS, MOMENTS};
+static const Py_ssize_t share_sizes[SHARES] = {MOMENTS, MOMENTS, MOMENTS};
 static const Py_ssize_t sum_sizes[SUMS] = {
     ATOMS, SHAPES *BINS, SHAPES *BINS, SHAPES *BINS, SHAPES *BINS, SHAPES *HOURS, BINS, VIEWS, COMMONS, 1, 1, 2,
 };
@@ -144,10 +145,10 @@ static void give_room(PyObject *tables, void *room) {
 }
 
 static bool run(Buffers *buffers, PyObject *const *given, const double *numbers) {
-    void *tables[TABLES], *shares[2], *counts[COUNTS], *sums[SUMS];
+    void *tables[TABLES], *shares[SHARES], *counts[COUNTS], *sums[SUMS];
     Py_ssize_t people;
     if (!doubles_of(buffers, given[0], table_sizes, TABLES, false, tables) ||
-        !doubles_of(buffers, given[1], share_sizes, 2, false, shares) ||
+        !doubles_of(buffers, given[1], share_sizes, SHARES, false, shares) ||
         !counts_of(buffers, given[2], counts, &people) ||
         !doubles_of(buffers, given[4], sum_sizes, SUMS, true, sums))
         return false;
@@ -164,7 +165,7 @@ static bool run(Buffers *buffers, PyObject *const *given, const double *numbers)
     if (fine) {
         const SweepTables table = {tables[0], tables[1], tables[2], tables[3], tables[4],
                                    tables[5], tables[6], tables[7], numbers[0], numbers[1],
-                                   numbers[2], numbers[3], shares[0], shares[1]};
+                                   numbers[2], numbers[3], shares[0], shares[1], shares[2]};
         const SweepCounts count = {counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6],
                                    counts[7]};
         const SweepSums sum = {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5],

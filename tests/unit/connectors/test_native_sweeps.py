@@ -27,6 +27,7 @@ from tests.messages import settings
 from tests.native_sweeps import (
     DIGITS,
     USUAL,
+    at_odds,
     both,
     compare,
     compare_drawn,
@@ -52,6 +53,7 @@ CROWDS: dict[str, Callable[[], People]] = {
     "many sends": lambda: crowd(256, sends=400.0, recent=3.0, active=200.0),
     "two windows": lambda: usual(256),
     "far apart": torn,
+    "at odds": at_odds,
 }
 
 
