@@ -1,5 +1,7 @@
 """Weeks of delivery-time decisions as a flow would write them, for pages and questions about them.
 
+Of the last day only responses are known: windows of the others are still open.
+
 `python -m tests.decisions_played URL` fills the database of that address, to look at pages; people
 and campaigns are invented.
 """
@@ -114,6 +116,8 @@ def play_decisions(
                     "ver": 1,
                 }
             )
+            if day == days - 1 and not answers[n]:
+                continue
             rows["decision_outcomes"].append(
                 known
                 | {

@@ -11,15 +11,17 @@ from clickhouse_connect.driver.client import Client
 from connectors.clickhouse.reader import read_rows
 from flows.dashboard.queries import CAMPAIGNS, ROWS_MAX, VIEWS, Form, View
 from flows.dashboard.scope import Scope
+from flows.journey.increment import increments
 from flows.process import ask as process
 from flows.process import queries
 from flows.quality import command as quality
 from flows.query import increment
 from flows.query.compile import Question, compile_question
-from flows.query.show import progress
+from flows.query.show import progress, shown
 from flows.settings import Settings
 from flows.timing import show_clusters as rhythms
 from schemas.dashboard import Panel
+from schemas.errors import ConfigError
 from schemas.metrics import Catalog, load_catalog
 from schemas.process import load_process
 
@@ -27,7 +29,6 @@ Lines = Sequence[Sequence[Any]]
 
 _TRIES: Final = 2  # a page is asked for again sooner than a worker is started again
 _ALL_CAMPAIGNS: Final = "of all campaigns"
-_EVER: Final = "of all time"
 _PROCESS_FORMS: Final[Mapping[str, Form]] = {
     "passes": "count",
     "journeys": "count",
@@ -103,9 +104,9 @@ class Asker:
         return self._metrics(panel, scope) if panel.metrics else self._sources[panel.query](scope)
 
     def campaigns(self, scope: Scope) -> list[str]:
-        """The campaigns of journeys that started in the span."""
-        span = {"since_s": scope.since_s, "until_s": scope.until_s}
-        return [name for (name,) in self._read(CAMPAIGNS, span, "journeys")]
+        """The campaigns of most journeys that started in the span."""
+        span = {"since_s": scope.since_s, "until_s": scope.until_s, "k": scope.k}
+        return sorted(name for name, _ in self._read(CAMPAIGNS, span, "journeys"))
 
     def _read(self, sql: str, values: Mapping[str, Any], name: str) -> list[tuple[Any, ...]]:
         return read_rows(self._client, sql, values, name=name, tries=_TRIES)
@@ -131,11 +132,21 @@ class Asker:
         if panel.over_time:
             columns["t"] = "time"
         columns |= {name: self._catalog.by_name[name].format for name in asked.metrics}
-        is_money = "money" in columns.values()
-        return Answer(columns, lines, money.currency if is_money else "")
+        notes = [
+            *([money.currency] if "money" in columns.values() else []),
+            *([_ALL_CAMPAIGNS] if scope.campaign and not filtered else []),
+        ]
+        return Answer(columns, lines, ", ".join(notes))
 
     def _view_of(self, view: View) -> Callable[[Scope], Answer]:
         def ask(scope: Scope) -> Answer:
+            if scope.k and view.of_events:
+                raise ConfigError(
+                    do="query",
+                    kind="panel",
+                    found="no count of people",
+                    expected="a role that may see small groups",
+                )
             values = {
                 "since_s": scope.since_s,
                 "until_s": scope.until_s,
@@ -148,7 +159,7 @@ class Asker:
             lines = self._read(view.sql, used, "dashboard")
             notes = [
                 *([] if view.of_campaign or not scope.campaign else [_ALL_CAMPAIGNS]),
-                *([] if view.of_span else [_EVER]),
+                *([view.note] if view.note else []),
                 *([f"the first {ROWS_MAX:,} lines"] if len(lines) == ROWS_MAX else []),
             ]
             return Answer(view.columns, lines, ", ".join(notes))
@@ -177,15 +188,14 @@ class Asker:
 
     def _increment(self, scope: Scope) -> Answer:
         currency = self._settings.money.currency
-        found = increment.find_increments(
-            self._client,
-            self._settings,
-            campaign=scope.campaign,
-            since_s=scope.since_s,
-            until_s=scope.until_s,
-            currency=currency,
-            k=scope.k,
-        )
+        asked = {
+            "since_s": scope.since_s,
+            "until_s": scope.until_s,
+            "campaign": scope.campaign,
+            "currency": currency,
+        }
+        people = increment.read_people(self._client, asked)
+        told, held_out = increment.groups_of(people)
         columns: dict[str, Form] = {
             "figure": "text",
             "told": "number",
@@ -194,10 +204,13 @@ class Asker:
             "low": "number",
             "high": "number",
             "state": "text",
+            "people_told": "count",
+            "people_held_out": "count",
         }
+        if min(told, held_out) < max(scope.k, 1):
+            return Answer(columns, [], "nobody told or nobody held out says nothing")
         lines = [
-            (one.figure, one.told, one.held_out, one.lift, one.low, one.high, one.state)
-            for one in found
+            (*one, told, held_out) for one in increments(people, increment.plans_of(self._settings))
         ]
         return Answer(columns, lines, f"for 1,000 notifications, money in {currency}")
 
@@ -220,26 +233,30 @@ class Asker:
             "objective": "text",
             "owner": "text",
             "metric": "text",
-            "baseline": "number",
-            "now": "number",
-            "target": "number",
+            "baseline": "text",
+            "now": "text",
+            "target": "text",
             "done": "percent",
             "due": "text",
         }
+        today = datetime.fromtimestamp(scope.now_ms / 1_000, UTC).date()
         lines = [
             (
                 goal.objective,
                 goal.owner,
                 result.metric,
-                result.baseline,
-                values[result.metric],
-                result.target,
+                *self._as_metric(
+                    result.metric, result.baseline, values[result.metric], result.target
+                ),
                 progress(result.baseline, result.target, values[result.metric]),
-                f"{result.due:%Y-%m-%d}",
+                f"{result.due:%Y-%m-%d}{' (over)' if result.due < today else ''}",
             )
             for goal, result in goals
         ]
         return Answer(columns, lines, _ALL_CAMPAIGNS if scope.campaign else "")
+
+    def _as_metric(self, name: str, *values: float | None) -> list[str]:
+        return [shown(self._catalog.by_name[name], value) for value in values]
 
     def _shown(self, scope: Scope) -> list[rhythms.Shown]:
         return rhythms.put_together(
@@ -284,11 +301,11 @@ class Asker:
         return Answer(columns, lines, "the newest; of all campaigns")
 
     def _scores(self, scope: Scope) -> Answer:
-        lines = quality.scores(self._client, scope.since_s, scope.until_s)[:ROWS_MAX]
+        lines = quality.scores(self._client, scope.since_s, scope.until_s)
         columns = {name: _QUALITY_FORMS.get(name, "text") for name in quality.NAMES}
         return Answer(columns, lines, _ALL_CAMPAIGNS if scope.campaign else "")
 
     def _anomalies(self, scope: Scope) -> Answer:
-        lines = quality.anomalies(self._client, scope.since_s, scope.until_s)[-ROWS_MAX:]
+        lines = quality.anomalies(self._client, scope.since_s, scope.until_s)
         columns = {name: _QUALITY_FORMS.get(name, "text") for name in quality.ANOMALY_NAMES}
         return Answer(columns, lines, _ALL_CAMPAIGNS if scope.campaign else "")

@@ -13,6 +13,7 @@ from flows.settings import read_settings
 from schemas.errors import ConfigError
 
 PORT: Final = 8090
+_QUERY_S_MAX: Final = 20
 _DRAIN_S_MAX: Final = 5
 _CONNECTIONS_MAX: Final = 64
 
@@ -50,6 +51,7 @@ def dashboard(options: Namespace) -> int:
     settings = read_settings()
     k = least_people(options.role, read_policy(settings))
     client = connect(settings.clickhouse_address)
+    client.set_client_setting("max_execution_time", _QUERY_S_MAX)
     app = make_app(Asker(client, settings), load_dashboard(), SystemClock(), role=options.role, k=k)
     with _listen(options.port) as listener:
         port = listener.getsockname()[1]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from flows.dashboard.answer import Answer
 from flows.dashboard.queries import Form
-from flows.query.show import plain
+from flows.query.show import UNKNOWN, plain
 from schemas.dashboard import Chart
 
 # Colours that people with any colour vision tell apart. Source: Okabe and Ito 2008, without black.
@@ -19,6 +19,9 @@ COLOURS: Final = (
     *("#7a7a7a", "#8c564b", "#17becf", "#9467bd", "#2f4b7c"),
 )
 SERIES_MAX: Final = len(COLOURS)
+BARS_MAX: Final = 100
+"""Bars that stand beside each other; the table has more lines."""
+
 OTHERS: Final = "(others)"
 
 _FORMATS: Final = {"percent": ".1%", "count": ",.0f", "seconds": ",.3~r", "money": ",.2f"}
@@ -32,6 +35,8 @@ def draw(chart: Chart, answer: Answer) -> dict[str, Any] | None:
     """
     if chart.kind in {"table", "numbers"} or not answer.lines:
         return None
+    if chart.kind == "bars" and not chart.by:
+        answer = answer._replace(lines=answer.lines[:BARS_MAX])
     traces = _heat(chart, answer) if chart.kind == "heat" else _traces(chart, answer)
     legend = sum(trace.get("showlegend", True) for trace in traces) > 1
     return {"data": traces, "layout": _layout(chart, answer) | {"showlegend": legend}}
@@ -54,27 +59,27 @@ def _by_value(chart: Chart, answer: Answer) -> dict[str, list[tuple[Any, Any]]]:
     """The points of each series, the largest ones; what is left is added up where that is right."""
     (column,) = chart.y
     xs, ys, names = (answer.column(name) for name in (chart.x, column, chart.by))
+    ys, names = [plain(y) for y in ys], [str(name) for name in names]
     size: dict[str, float] = {}
     for name, y in zip(names, ys, strict=True):
-        size[str(name)] = size.get(str(name), 0.0) + abs(y or 0.0)
-    named = sorted(size, key=lambda name: -size[name])
-    kept = named if len(named) <= SERIES_MAX else named[: SERIES_MAX - 1]
+        size[name] = size.get(name, 0.0) + abs(y or 0.0)
+    largest = sorted(size, key=lambda name: -size[name])
+    kept = largest if len(largest) <= SERIES_MAX else largest[: SERIES_MAX - 1]
     series: dict[str, dict[Any, Any]] = {name: {} for name in sorted(kept)}
+    others: dict[Any, Any] = {}
     adds_up = answer.columns[column] == "count"
     for x, y, name in zip(xs, ys, names, strict=True):
-        told = str(name) if str(name) in series else OTHERS
-        if told == OTHERS and not adds_up:
-            continue
-        points = series.setdefault(told, {})
+        points = series.get(name, others)
         points[x] = points.get(x, 0) + (y or 0) if adds_up else y
-    return {name or "-": list(points.items()) for name, points in series.items()}
+    told = {name: list(points.items()) for name, points in series.items()}
+    return told | ({OTHERS: list(others.items())} if adds_up and others else {})
 
 
 def _trace(
     chart: Chart, name: str, points: list[tuple[Any, Any]], form: Form, colour: str
 ) -> dict[str, Any]:
     trace: dict[str, Any] = {
-        "name": _text(name),
+        "name": _text(name or UNKNOWN),
         "x": [_value(x, form) for x, _ in points],
         "y": [plain(y) for _, y in points],
     }
@@ -106,7 +111,10 @@ def _bounds(chart: Chart, answer: Answer) -> list[dict[str, Any]]:
 def _diagonal(chart: Chart, answer: Answer) -> list[dict[str, Any]]:
     if not chart.diagonal:
         return []
-    told = [value for name in (chart.x, *chart.y) for value in answer.column(name)]
+    told = [plain(value) for name in (chart.x, *chart.y) for value in answer.column(name)]
+    told = [value for value in told if value is not None]
+    if not told:
+        return []
     ends = [min(told), max(told)]
     line = {"color": "#7a7a7a", "dash": "dot", "width": 1}
     kind = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False}
@@ -116,7 +124,7 @@ def _diagonal(chart: Chart, answer: Answer) -> list[dict[str, Any]]:
 def _heat(chart: Chart, answer: Answer) -> list[dict[str, Any]]:
     (column,) = chart.y
     xs, ys, zs = (answer.column(name) for name in (chart.x, column, chart.z))
-    columns, rows = sorted(set(xs)), list(dict.fromkeys(ys))
+    columns, rows = sorted({x for x in xs if x is not None}), list(dict.fromkeys(ys))
     cells = {(x, y): plain(z) for x, y, z in zip(xs, ys, zs, strict=True)}
     form = answer.columns[chart.x]
     return [

@@ -54,9 +54,14 @@ def ask_all(asker: Asker, page: Page, scope: Scope) -> list[Shown]:
             shown.append(Shown(panel, asker.answer(panel, scope)))
         except AirsideError as fault:
             shown.append(Shown(panel, None, str(fault)))
-            if isinstance(fault, TransientError):
+            if _is_away(fault):
                 away = str(fault)
     return shown
+
+
+def _is_away(fault: AirsideError) -> bool:
+    """Whether nobody answered; an answer with an error is about one question."""
+    return isinstance(fault, TransientError) and not fault.found.startswith("ClickHouse error")
 
 
 def page_html(

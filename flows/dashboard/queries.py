@@ -23,13 +23,16 @@ SETTINGS do_not_merge_across_partitions_select_final = 1"""
 class View(NamedTuple):
     """One question. Shapes: `columns` are the form of each column by its name, in order.
 
-    `of_campaign` tells whether it can be asked of one campaign, `of_span` of a span of time.
+    `of_campaign` tells whether it can be asked of one campaign; `of_events` whether its lines are
+    about events whose people it does not count, so that not every role may see them. `note` is what
+    else there is to know of it.
     """
 
     sql: str
     columns: Mapping[str, Form]
     of_campaign: bool = True
-    of_span: bool = True
+    of_events: bool = False
+    note: str = ""
 
 
 def _lines(*parts: str) -> str:
@@ -41,18 +44,30 @@ def _sql(*parts: str) -> str:
 
 
 _DECIDED: Final = _lines(
-    "(SELECT decision_id, requested_at, subject, campaign, arm, chosen_slot, score, reason, model",
-    "FROM decisions FINAL WHERE requested_at",
+    "(SELECT decision_id, requested_at, subject, campaign, arm, chosen_at, chosen_slot, propensity,",
+    "score, reason, model FROM decisions FINAL WHERE requested_at",
     _SPAN,
     ") AS d",
 )
+# A response is known at once and a silence when its window is over, so what is known of the newest
+# decisions is mostly responses. A campaign's windows end in the order of its times: up to the time
+# of its last known silence, all of them are over.
 _KNOWN: Final = _lines(
     "JOIN (SELECT decision_id, responded FROM decision_outcomes FINAL WHERE requested_at",
     _SPAN,
     ") AS o ON d.decision_id = o.decision_id",
+    "JOIN (SELECT silent.campaign AS campaign, max(chosen_at) AS over_at FROM",
+    "(SELECT decision_id, campaign FROM decision_outcomes FINAL WHERE requested_at",
+    _SPAN,
+    "AND (responded = 0 OR corrected = 1)) AS silent",
+    "JOIN (SELECT decision_id, chosen_at FROM decisions FINAL WHERE requested_at",
+    _SPAN,
+    ") AS asked ON asked.decision_id = silent.decision_id GROUP BY campaign",
+    ") AS settled ON settled.campaign = d.campaign",
+    "WHERE d.chosen_at <= settled.over_at",
 )
 _STEP: Final = "toStartOfInterval(d.requested_at, toIntervalSecond({step_s:UInt32}))"
-_ENOUGH: Final = "HAVING uniqExactIf(d.subject, {k:UInt32} > 0) >= {k:UInt32}"
+_ENOUGH: Final = "HAVING uniqExactIf(d.subject, {k:UInt32} > 0 AND d.subject != '') >= {k:UInt32}"
 
 DOORS: Final = View(
     """SELECT sum(n) AS messages, sumIf(n, door = 'routed') AS routed,
@@ -68,7 +83,7 @@ FROM fates FINAL""",
         "not_routed": "percent",
     },
     of_campaign=False,
-    of_span=False,
+    note="of all time",
 )
 
 _REFUSED: Final = """FROM quarantine FINAL
@@ -80,7 +95,7 @@ REFUSED: Final = View(
         """SELECT toStartOfInterval(recorded_at, toIntervalSecond({step_s:UInt32})) AS t,
     door, code, count() AS messages""",
         _REFUSED,
-        "GROUP BY t, door, code ORDER BY t, door, code",
+        "GROUP BY t, door, code HAVING messages >= {k:UInt32} ORDER BY t, door, code",
     ),
     {"t": "time", "door": "text", "code": "text", "messages": "count"},
     of_campaign=False,
@@ -91,7 +106,7 @@ FAULTS: Final = View(
         """SELECT code, pointer, source, event_type, any(reason) AS expected,
     count() AS messages, max(recorded_at) AS last_at""",
         _REFUSED,
-        """GROUP BY code, pointer, source, event_type
+        """GROUP BY code, pointer, source, event_type HAVING messages >= {k:UInt32}
 ORDER BY messages DESC, code, pointer, source, event_type""",
     ),
     {
@@ -128,19 +143,30 @@ FROM
 ORDER BY t"""
     ),
     {"t": "time", "events": "count", "p50": "seconds", "p95": "seconds", "p99": "seconds"},
+    of_events=True,
 )
+
+# Everything since an experiment began; a lift is one where both arms were sent something.
+_RESULTS: Final = _lines(
+    "FROM (SELECT results.*, if(least(optimised_sends, holdout_sends) > 0, results.lift, NULL)",
+    "AS known_lift, least(optimised_subjects, holdout_subjects) AS least_people",
+    "FROM experiment_results AS results FINAL",
+    "WHERE at >= (SELECT max(started_at) FROM experiments FINAL)",
+    "AND at < fromUnixTimestamp({until_s:UInt32})",
+)
+_NEWEST: Final = _lines(_RESULTS, "ORDER BY at DESC LIMIT 1 ) AS r")
+_SEEN: Final = "WHERE least_people >= {k:UInt32}"
+_SINCE_START: Final = "of everything since the experiment began"
 
 VERDICT: Final = View(
     _sql(
-        """SELECT state, lift, low, high, detectable, sends_needed,
-    optimised_answers / nullIf(optimised_sends, 0) AS optimised_rate,
-    holdout_answers / nullIf(holdout_sends, 0) AS holdout_rate,
-    optimised_sends, holdout_sends, optimised_subjects, holdout_subjects,
-    split_wrong, slots_differ, clusters_exist, at AS as_of
-FROM experiment_results FINAL
-WHERE at < fromUnixTimestamp({until_s:UInt32})
-    AND least(optimised_subjects, holdout_subjects) >= {k:UInt32}
-ORDER BY at DESC LIMIT 1 BY experiment"""
+        """SELECT r.state, known_lift, r.low, r.high, r.detectable, r.sends_needed,
+    r.optimised_answers / nullIf(r.optimised_sends, 0) AS optimised_rate,
+    r.holdout_answers / nullIf(r.holdout_sends, 0) AS holdout_rate,
+    r.optimised_sends, r.holdout_sends, r.optimised_subjects, r.holdout_subjects,
+    r.split_wrong, r.slots_differ, r.clusters_exist, r.at AS as_of""",
+        _NEWEST,
+        _SEEN,
     ),
     {
         "state": "text",
@@ -161,19 +187,20 @@ ORDER BY at DESC LIMIT 1 BY experiment"""
         "as_of": "time",
     },
     of_campaign=False,
+    note=_SINCE_START,
 )
 
 LIFT: Final = View(
     _sql(
-        """SELECT toStartOfInterval(at, toIntervalSecond({step_s:UInt32})) AS t,
-    argMax(toString(state), at) AS came_to, argMax(tuple(lift), at).1 AS lift,
-    argMax(tuple(low), at).1 AS low, argMax(tuple(high), at).1 AS high,
-    argMax(tuple(detectable), at).1 AS detectable,
-    argMax(optimised_sends + holdout_sends, at) AS sends
-FROM experiment_results FINAL
-WHERE at >= fromUnixTimestamp({since_s:UInt32}) AND at < fromUnixTimestamp({until_s:UInt32})
-    AND least(optimised_subjects, holdout_subjects) >= {k:UInt32}
-GROUP BY t ORDER BY t"""
+        """SELECT toStartOfInterval(r.at, toIntervalSecond({step_s:UInt32})) AS t,
+    argMax(toString(r.state), r.at) AS came_to, argMax(tuple(known_lift), r.at).1 AS lift,
+    argMax(tuple(r.low), r.at).1 AS low, argMax(tuple(r.high), r.at).1 AS high,
+    argMax(tuple(r.detectable), r.at).1 AS detectable,
+    argMax(r.optimised_sends + r.holdout_sends, r.at) AS sends""",
+        _RESULTS,
+        ") AS r",
+        _SEEN,
+        "AND r.at >= fromUnixTimestamp({since_s:UInt32}) GROUP BY t ORDER BY t",
     ),
     {
         "t": "time",
@@ -201,25 +228,19 @@ SLOTS: Final = View(
         """SELECT concat(if(slot.bin < 8, 'workdays ', 'weekends '),
         leftPad(toString(slot.bin % 8 * 3), 2, '0'), '-',
         leftPad(toString(slot.bin % 8 * 3 + 3), 2, '0')) AS part,
-    slot.lift AS lift, slot.error AS standard_error, exp(least(slot.log_e, 600)) AS evidence,
-    slot.found AS found
-FROM
-(
-    SELECT slots FROM experiment_results FINAL
-    WHERE at < fromUnixTimestamp({until_s:UInt32})
-        AND least(optimised_subjects, holdout_subjects) >= {k:UInt32}
-    ORDER BY at DESC LIMIT 1
-)
-ARRAY JOIN slots AS slot ORDER BY slot.bin"""
+    slot.lift AS lift, slot.error AS standard_error, slot.log_e AS log_e, slot.found AS found""",
+        _NEWEST,
+        _lines("ARRAY JOIN r.slots AS slot", _SEEN, "ORDER BY slot.bin"),
     ),
     {
         "part": "text",
         "lift": "percent",
         "standard_error": "percent",
-        "evidence": "number",
+        "log_e": "number",
         "found": "yes",
     },
     of_campaign=False,
+    note=_SINCE_START,
 )
 
 HOURS: Final = View(
@@ -243,7 +264,8 @@ HOLDOUT: Final = View(
         "SELECT hour, decisions, answers, rate, low, high FROM (",
         "SELECT d.chosen_slot % 24 AS hour, count() AS decisions, sum(o.responded) AS answers,",
         f"answers / decisions AS rate, {_WILSON}",
-        f"FROM {_DECIDED} {_KNOWN} WHERE d.arm = 'holdout' AND d.chosen_slot < 168",
+        f"FROM {_DECIDED} {_KNOWN} AND d.arm = 'holdout'",
+        "AND d.chosen_slot < 168 AND d.propensity < 1",
         f"GROUP BY hour {_ENOUGH}) ORDER BY hour",
     ),
     {
@@ -260,7 +282,7 @@ CALIBRATION: Final = View(
     _sql(
         """SELECT floor(d.score * 20) / 20 AS from_expected, count() AS decisions,
     avg(d.score) AS expected, avg(o.responded) AS rate, rate - expected AS difference""",
-        f"FROM {_DECIDED} {_KNOWN} WHERE d.arm = 'optimised'",
+        f"FROM {_DECIDED} {_KNOWN} AND d.arm = 'optimised'",
         f"GROUP BY from_expected {_ENOUGH} ORDER BY from_expected",
     ),
     {
@@ -285,7 +307,7 @@ MODELS: Final = View(
         """SELECT d.model AS model, d.campaign AS campaign, count() AS decisions,
     avg(d.score) AS expected, avg(o.responded) AS rate,
     -avg(log(greatest(if(o.responded, d.score, 1 - d.score), 1e-6))) AS log_loss""",
-        f"FROM {_DECIDED} {_KNOWN} WHERE d.arm = 'optimised'",
+        f"FROM {_DECIDED} {_KNOWN} AND d.arm = 'optimised'",
         f"GROUP BY model, campaign {_ENOUGH} ORDER BY model, campaign",
     ),
     {
@@ -310,10 +332,11 @@ GROUP BY t, dimension ORDER BY t, dimension"""
     of_campaign=False,
 )
 
-CAMPAIGNS: Final = """SELECT DISTINCT toString(campaign) AS name FROM journeys
+CAMPAIGNS: Final = """SELECT toString(campaign) AS name, count() AS started FROM journeys FINAL
 WHERE campaign != '' AND started_at >= fromUnixTimestamp({since_s:UInt32})
     AND started_at < fromUnixTimestamp({until_s:UInt32})
-ORDER BY name LIMIT 1000"""
+GROUP BY name HAVING uniqExactIf(subject, {k:UInt32} > 0 AND subject != '') >= {k:UInt32}
+ORDER BY started DESC, name LIMIT 200"""
 """The campaigns that there are to choose from."""
 
 VIEWS: Final[Mapping[str, View]] = {

@@ -14,7 +14,8 @@ SPANS: Final = ("1h", "6h", "1d", "7d", "30d", "90d")
 
 _TEXT_MAX: Final = 200
 _STEPS_MAX: Final = 120
-_STEPS_S: Final = (60, 300, 900, 3_600, 10_800, 21_600, 86_400, 604_800)
+_STEPS_S: Final = (60, 300, 900, 3_600, 10_800, 21_600, 86_400)
+_HOUR_S: Final = 3_600
 _MINUTES_S_MAX: Final = 6 * 3_600
 _HOURS_S_MAX: Final = 14 * 86_400
 _DAYS_S_MAX: Final = 366 * 86_400
@@ -59,6 +60,7 @@ class Scope(NamedTuple):
 def read_scope(asked: Mapping[str, str], *, now_ms: int, k: int) -> Scope:
     """What the words of an address ask for.
 
+    For a role that may not see small groups (`k`), spans are of whole hours.
     Errors: ConfigError for a time that is none, a span that ends before it begins, and a campaign
     that is too long to be one.
     """
@@ -75,6 +77,8 @@ def read_scope(asked: Mapping[str, str], *, now_ms: int, k: int) -> Scope:
             )
     now_s = now_ms // 1_000
     since_s, until_s = moment(since, now_s), moment(until, now_s)
+    if k:  # two spans that differ by seconds would tell what one person did
+        since_s, until_s = since_s // _HOUR_S * _HOUR_S, -(-until_s // _HOUR_S) * _HOUR_S
     if not 0 <= since_s < until_s < 2**32:
         raise ConfigError(
             do="use",

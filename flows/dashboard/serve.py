@@ -35,6 +35,7 @@ from schemas.errors import AirsideError, ConfigError, TransientError
 
 REFRESH_S_MAX: Final = 86_400
 
+_DIGITS_MAX: Final = 5
 _HERE: Final = Path(__file__).parent / "static"
 _OWN: Final = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
 _SCRIPT: Final = "plotly.min.js"
@@ -134,7 +135,7 @@ class Site:
         named = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
         return Response(as_csv(answer), media_type="text/csv; charset=utf-8", headers=named)
 
-    def static(self, request: Request) -> Response:
+    async def static(self, request: Request) -> Response:
         """Style and scripts."""
         name = request.path_params["file"]
         if name == _SCRIPT:
@@ -144,7 +145,7 @@ class Site:
             return FileResponse(_HERE / name, media_type=_OWN[name])
         return PlainTextResponse("there is no such file\n", 404)
 
-    def health(self, _request: Request) -> Response:
+    async def health(self, _request: Request) -> Response:
         """That the server runs; whether ClickHouse does, pages tell."""
         return PlainTextResponse("ok\n")
 
@@ -198,7 +199,12 @@ class _WithHeaders:
 
 def _refresh_s(request: Request) -> int:
     text = request.query_params.get("refresh", "") or "0"
-    if not text.isascii() or not text.isdigit() or int(text[:9]) > REFRESH_S_MAX:
+    if not (
+        text.isascii()
+        and text.isdigit()
+        and len(text) <= _DIGITS_MAX
+        and int(text) <= REFRESH_S_MAX
+    ):
         raise ConfigError(
             do="read",
             kind="refresh",

@@ -13,7 +13,7 @@ from flows.dashboard.answer import Answer
 from flows.dashboard.queries import Form
 from flows.query.show import UNKNOWN, plain, written
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@")
 
 
 def cell(value: Any, form: Form) -> str:
@@ -51,4 +51,5 @@ def as_csv(answer: Answer) -> str:
 
 
 def _safe(value: Any) -> Any:
-    return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+    is_formula = isinstance(value, str) and value.lstrip().startswith(_FORMULA)
+    return "'" + value if is_formula else value

@@ -243,7 +243,9 @@ def _outer(
     inner = " ".join(("SELECT", ", ".join(columns + _people(question, models)), "FROM", *source))
     outer = ["SELECT", ", ".join((*keys, *(metric.name for metric in asked)))]
     outer += ["FROM (" + inner + ")"]
-    tests = ["t >= fromUnixTimestamp({since_s:UInt32})"] if question.grain else []
+    # The step that the span begins in is told of, though not from its start.
+    first = GRAINS[question.grain] % "fromUnixTimestamp({since_s:UInt32})" if question.grain else ""
+    tests = ["t >= " + first] if first else []
     if question.k:
         tests.append("least_people >= {k:UInt32}")
     outer += ["WHERE " + " AND ".join(tests)] if tests else []

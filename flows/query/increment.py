@@ -7,7 +7,7 @@ import io
 import math
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -65,17 +65,22 @@ def find_increments(
 
     Errors: as `connectors.clickhouse.reader.read_rows`.
     """
-    asked = {
-        "since_s": since_s,
-        "until_s": until_s,
-        "campaign": campaign,
-        "currency": currency,
-    }
-    lines = read_rows(client, PEOPLE_SQL, asked, name="journeys")
-    held_out = sum(bool(line[0]) for line in lines)
-    if any(0 < people < k for people in (held_out, len(lines) - held_out)):
+    asked = {"since_s": since_s, "until_s": until_s, "campaign": campaign, "currency": currency}
+    lines = read_people(client, asked)
+    if any(0 < people < k for people in groups_of(lines)):
         return []
     return increments(lines, plans_of(settings))
+
+
+def read_people(client: Client, asked: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """What each person was sent and did, and whether held out. Errors: as `find_increments`."""
+    return read_rows(client, PEOPLE_SQL, asked, name="journeys")
+
+
+def groups_of(lines: Sequence[Sequence[Any]]) -> tuple[int, int]:
+    """How many people were told and held out."""
+    held_out = sum(bool(line[0]) for line in lines)
+    return len(lines) - held_out, held_out
 
 
 def plans_of(settings: Settings) -> dict[str, Plan]:

@@ -107,6 +107,29 @@ def test_json_has_null_for_what_is_unknown() -> None:
 
 
 def test_csv_has_no_formulas_of_producers() -> None:
-    told = answer({"source": "text", "n": "number"}, ("=HYPERLINK(1)", -1.5), ("plain, text", 2.0))
+    told = answer(
+        {"source": "text", "n": "number"},
+        ("=HYPERLINK(1)", -1.5),
+        ("plain, text", 2.0),
+        ("\t=1", 0),
+    )
 
-    assert 'source,n\r\n\'=HYPERLINK(1),-1.5\r\n"plain, text",2.0\r\n' == as_csv(told)
+    assert "source,n\r\n'=HYPERLINK(1),-1.5\r\n\"plain, text\",2.0\r\n'\t=1,0\r\n" == as_csv(told)
+
+
+def test_unknown_values_are_no_fault_of_a_figure() -> None:
+    chart = Chart(kind="lines", x="expected", y=("rate",), diagonal=True)
+    columns: dict[str, Form] = {"expected": "percent", "rate": "percent"}
+    heat = Chart(kind="heat", x="hour", y=("weekday",), z="n")
+    cells: dict[str, Form] = {"hour": "count", "weekday": "text", "n": "count"}
+
+    assert [0.1, 0.1] == data(chart, answer(columns, (None, 0.1), (float("nan"), None)))[-1]["x"]
+    assert 1 == len(data(chart, answer(columns, (None, None))))
+    assert [8] == data(heat, answer(cells, (None, "Mon", 3), (8, "Mon", 4)))[0]["x"]
+
+
+def test_series_without_a_name_and_of_our_names_stay_apart() -> None:
+    chart = Chart(kind="lines", x="t", y=("n",), by="kind")
+    told = answer({"t": "time", "kind": "text", "n": "percent"}, (AT, "", 0.1), (AT, "-", 0.2))
+
+    assert [("-", [0.1]), ("-", [0.2])] == [(each["name"], each["y"]) for each in data(chart, told)]
