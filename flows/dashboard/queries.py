@@ -44,8 +44,8 @@ def _sql(*parts: str) -> str:
 
 
 _DECIDED: Final = _lines(
-    "(SELECT decision_id, requested_at, subject, campaign, arm, chosen_at, chosen_slot, propensity,",
-    "score, reason, model FROM decisions FINAL WHERE requested_at",
+    "(SELECT decision_id, requested_at, subject, campaign, arm, chosen_at, chosen_slot,",
+    "propensity, score, reason, model FROM decisions FINAL WHERE requested_at",
     _SPAN,
     ") AS d",
 )

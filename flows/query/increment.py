@@ -8,7 +8,7 @@ import math
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from clickhouse_connect.driver.client import Client

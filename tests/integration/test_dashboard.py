@@ -270,7 +270,7 @@ def traffic() -> dict[str, list[dict[str, Any]]]:
     """Events, refusals, books and checks of two hours, with a name that is markup."""
     begin = SINCE + timedelta(minutes=50)
     event = {"event_type": "ntf.request.created.v1", "class": "PII", "currency": "", "ver": 1}
-    hist = [HIST[:11] + [n] + HIST[12:] for n in (10, 30)]  # all in [1.024, 2.048) s
+    hist = [[*HIST[:11], n, *HIST[12:]] for n in (10, 30)]  # all in [1.024, 2.048) s
     refusal = {"topic": "ntf.requests.v1", "part": 0, "door": "quarantined", "ver": 1}
     refusal |= {"code": "T301", "pointer": "/amount", "source": "/shop", "reason": "a number"}
     journey = {"subject": "usr_1", "started_at": begin, "n": 1, "ver": 2}
