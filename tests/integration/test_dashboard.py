@@ -307,7 +307,9 @@ def traffic() -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture
 def busy(asker: Asker, told: Told) -> Asker:
-    write(asker._client, told._replace(rows=traffic()))
+    """With everything written again, as after a crash."""
+    for _ in range(2):
+        write(asker._client, told._replace(rows=traffic()))
     return asker
 
 

@@ -9,6 +9,7 @@ import orjson
 
 from flows.dashboard.answer import Answer
 from flows.dashboard.figure import OTHERS, SERIES_MAX, draw
+from flows.dashboard.pages import _script_safe
 from flows.dashboard.queries import Form
 from flows.dashboard.write import as_csv, as_json
 from schemas.dashboard import Chart
@@ -83,6 +84,14 @@ def test_names_of_producers_are_no_markup() -> None:
     told = answer({"campaign": "text", "n": "count"}, ("<a href='x'>sale</a>", 1))
 
     assert ["&lt;a href='x'&gt;sale&lt;/a&gt;"] == data(chart, told)[0]["x"]
+
+
+def test_a_figure_in_a_page_ends_no_script() -> None:
+    told = {"name": "</script><!-- & -->"}
+    text = _script_safe(told)
+
+    assert not set("<>&") & set(text)
+    assert told == orjson.loads(text)
 
 
 def test_nothing_is_drawn_of_nothing() -> None:
