@@ -411,7 +411,6 @@ def address(clickhouse_tables: ClickHouseAddress, told: Told, tmp_path: Any) -> 
         write(client, told._replace(rows=traffic()))
     command = [sys.executable, "-m", "flows", "dashboard", "--port", "0"]
     places = {
-        "AIRSIDE_KAFKA__BOOTSTRAP_SERVERS": "-",
         "AIRSIDE_CLICKHOUSE__URL": clickhouse_tables.url,
         "AIRSIDE_CLICKHOUSE__DATABASE": clickhouse_tables.database,
     }
