@@ -20,7 +20,7 @@ ROWS_MAX: Final = 200
 """Lines that a table shows; files have all of them."""
 
 _SECONDS: Final = (0, 10, 60, 300)
-_NO_LINES: Final = "Nothing happened then, or the groups are too small to be shown."
+_NO_LINES: Final = "Nothing is known of then, or the groups are too small to be shown."
 
 
 class Shown(NamedTuple):
