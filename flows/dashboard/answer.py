@@ -27,7 +27,7 @@ from schemas.process import load_process
 
 Lines = Sequence[Sequence[Any]]
 
-_TRIES: Final = 2  # a page is asked for again sooner than a worker is started again
+_TRIES: Final = 1  # a page is asked for again sooner than a worker is started again
 _ALL_CAMPAIGNS: Final = "of all campaigns"
 _PROCESS_FORMS: Final[Mapping[str, Form]] = {
     "passes": "count",
@@ -208,7 +208,7 @@ class Asker:
             "people_held_out": "count",
         }
         if min(told, held_out) < max(scope.k, 1):
-            return Answer(columns, [], "nobody told or nobody held out says nothing")
+            return Answer(columns, [], "one of the two groups is empty, or too small to be shown")
         lines = [
             (*one, told, held_out) for one in increments(people, increment.plans_of(self._settings))
         ]
@@ -255,8 +255,9 @@ class Asker:
         ]
         return Answer(columns, lines, _ALL_CAMPAIGNS if scope.campaign else "")
 
-    def _as_metric(self, name: str, *values: float | None) -> list[str]:
-        return [shown(self._catalog.by_name[name], value) for value in values]
+    def _as_metric(self, name: str, *values: float | None) -> list[str | None]:
+        metric = self._catalog.by_name[name]
+        return [None if value is None else shown(metric, value) for value in values]
 
     def _shown(self, scope: Scope) -> list[rhythms.Shown]:
         return rhythms.put_together(

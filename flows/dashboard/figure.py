@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from typing import Any, Final
 
-from flows.dashboard.answer import Answer
+from flows.dashboard.answer import Answer, Lines
 from flows.dashboard.queries import Form
 from flows.query.show import UNKNOWN, plain
 from schemas.dashboard import Chart
@@ -20,7 +20,7 @@ COLOURS: Final = (
 )
 SERIES_MAX: Final = len(COLOURS)
 BARS_MAX: Final = 100
-"""Bars that stand beside each other; the table has more lines."""
+"""Bars that stand beside each other, the largest; the table has more lines."""
 
 OTHERS: Final = "(others)"
 
@@ -36,10 +36,18 @@ def draw(chart: Chart, answer: Answer) -> dict[str, Any] | None:
     if chart.kind in {"table", "numbers"} or not answer.lines:
         return None
     if chart.kind == "bars" and not chart.by:
-        answer = answer._replace(lines=answer.lines[:BARS_MAX])
+        answer = answer._replace(lines=_largest(chart, answer))
     traces = _heat(chart, answer) if chart.kind == "heat" else _traces(chart, answer)
     legend = sum(trace.get("showlegend", True) for trace in traces) > 1
     return {"data": traces, "layout": _layout(chart, answer) | {"showlegend": legend}}
+
+
+def _largest(chart: Chart, answer: Answer) -> Lines:
+    if len(answer.lines) <= BARS_MAX:
+        return answer.lines
+    size = [plain(y) or 0 for y in answer.column(chart.y[0])]
+    kept = sorted(range(len(size)), key=lambda place: -size[place])[:BARS_MAX]
+    return [answer.lines[place] for place in sorted(kept)]
 
 
 def _traces(chart: Chart, answer: Answer) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -18,6 +19,9 @@ from schemas.errors import AirsideError, TransientError
 
 ROWS_MAX: Final = 200
 """Lines that a table shows; files have all of them."""
+
+PAGE_S_MAX: Final = 20.0
+"""Seconds after which a page asks no further panel."""
 
 _SECONDS: Final = (0, 10, 60, 300)
 _NO_LINES: Final = "Nothing is known of then, or the groups are too small to be shown."
@@ -42,11 +46,15 @@ def make_templates() -> jinja2.Environment:
     )
 
 
-def ask_all(asker: Asker, page: Page, scope: Scope) -> list[Shown]:
-    """The answers of a page; once ClickHouse is away, no further panel waits for it."""
+def ask_all(
+    asker: Asker, page: Page, scope: Scope, *, clock: Callable[[], float] = time.monotonic
+) -> list[Shown]:
+    """The answers of a page; once ClickHouse is away or slow, no further panel waits for it."""
     shown: list[Shown] = []
-    away = ""
+    away, end_s = "", clock() + PAGE_S_MAX
     for panel in page.panels:
+        if not away and clock() > end_s:
+            away = f"not asked: the panels before took over {PAGE_S_MAX:.0f} s; shorten the span"
         if away:
             shown.append(Shown(panel, None, away))
             continue

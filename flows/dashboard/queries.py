@@ -50,21 +50,16 @@ _DECIDED: Final = _lines(
     ") AS d",
 )
 # A response is known at once and a silence when its window is over, so what is known of the newest
-# decisions is mostly responses. A campaign's windows end in the order of its times: up to the time
-# of its last known silence, all of them are over.
+# decisions is mostly responses. A campaign's windows end in the order of its times, but for how far
+# from its time a message may be sent: up to its last known silence, all of them are over.
 _KNOWN: Final = _lines(
-    "JOIN (SELECT decision_id, responded FROM decision_outcomes FINAL WHERE requested_at",
+    "(SELECT d.*, o.responded AS responded, max(if(o.responded = 0 OR o.corrected = 1,",
+    "d.chosen_at, toDateTime64(0, 3, 'UTC'))) OVER (PARTITION BY d.campaign) AS over_at FROM",
+    _DECIDED,
+    "JOIN (SELECT decision_id, responded, corrected FROM decision_outcomes FINAL",
+    "WHERE requested_at",
     _SPAN,
-    ") AS o ON d.decision_id = o.decision_id",
-    "JOIN (SELECT silent.campaign AS campaign, max(chosen_at) AS over_at FROM",
-    "(SELECT decision_id, campaign FROM decision_outcomes FINAL WHERE requested_at",
-    _SPAN,
-    "AND (responded = 0 OR corrected = 1)) AS silent",
-    "JOIN (SELECT decision_id, chosen_at FROM decisions FINAL WHERE requested_at",
-    _SPAN,
-    ") AS asked ON asked.decision_id = silent.decision_id GROUP BY campaign",
-    ") AS settled ON settled.campaign = d.campaign",
-    "WHERE d.chosen_at <= settled.over_at",
+    ") AS o ON d.decision_id = o.decision_id) AS d WHERE d.chosen_at <= d.over_at",
 )
 _STEP: Final = "toStartOfInterval(d.requested_at, toIntervalSecond({step_s:UInt32}))"
 _ENOUGH: Final = "HAVING uniqExactIf(d.subject, {k:UInt32} > 0 AND d.subject != '') >= {k:UInt32}"
@@ -151,7 +146,8 @@ _RESULTS: Final = _lines(
     "FROM (SELECT results.*, if(least(optimised_sends, holdout_sends) > 0, results.lift, NULL)",
     "AS known_lift, least(optimised_subjects, holdout_subjects) AS least_people",
     "FROM experiment_results AS results FINAL",
-    "WHERE at >= (SELECT max(started_at) FROM experiments FINAL)",
+    "WHERE at >= (SELECT max(started_at) FROM experiments FINAL",
+    "WHERE started_at < fromUnixTimestamp({until_s:UInt32}))",
     "AND at < fromUnixTimestamp({until_s:UInt32})",
 )
 _NEWEST: Final = _lines(_RESULTS, "ORDER BY at DESC LIMIT 1 ) AS r")
@@ -217,8 +213,8 @@ LIFT: Final = View(
 ARMS: Final = View(
     _sql(
         f"SELECT {_STEP} AS t, d.arm AS arm, count() AS decisions,"
-        " sum(o.responded) AS answers, answers / decisions AS rate",
-        f"FROM {_DECIDED} {_KNOWN} GROUP BY t, arm {_ENOUGH} ORDER BY t, arm",
+        " sum(d.responded) AS answers, answers / decisions AS rate",
+        f"FROM {_KNOWN} GROUP BY t, arm {_ENOUGH} ORDER BY t, arm",
     ),
     {"t": "time", "arm": "text", "decisions": "count", "answers": "count", "rate": "percent"},
 )
@@ -262,9 +258,9 @@ _WILSON: Final = """3.8416 / decisions AS doubt,
 HOLDOUT: Final = View(
     _sql(
         "SELECT hour, decisions, answers, rate, low, high FROM (",
-        "SELECT d.chosen_slot % 24 AS hour, count() AS decisions, sum(o.responded) AS answers,",
+        "SELECT d.chosen_slot % 24 AS hour, count() AS decisions, sum(d.responded) AS answers,",
         f"answers / decisions AS rate, {_WILSON}",
-        f"FROM {_DECIDED} {_KNOWN} AND d.arm = 'holdout'",
+        f"FROM {_KNOWN} AND d.arm = 'holdout'",
         "AND d.chosen_slot < 168 AND d.propensity < 1",
         f"GROUP BY hour {_ENOUGH}) ORDER BY hour",
     ),
@@ -281,8 +277,8 @@ HOLDOUT: Final = View(
 CALIBRATION: Final = View(
     _sql(
         """SELECT floor(d.score * 20) / 20 AS from_expected, count() AS decisions,
-    avg(d.score) AS expected, avg(o.responded) AS rate, rate - expected AS difference""",
-        f"FROM {_DECIDED} {_KNOWN} AND d.arm = 'optimised'",
+    avg(d.score) AS expected, avg(d.responded) AS rate, rate - expected AS difference""",
+        f"FROM {_KNOWN} AND d.arm = 'optimised'",
         f"GROUP BY from_expected {_ENOUGH} ORDER BY from_expected",
     ),
     {
@@ -305,9 +301,9 @@ REASONS: Final = View(
 MODELS: Final = View(
     _sql(
         """SELECT d.model AS model, d.campaign AS campaign, count() AS decisions,
-    avg(d.score) AS expected, avg(o.responded) AS rate,
-    -avg(log(greatest(if(o.responded, d.score, 1 - d.score), 1e-6))) AS log_loss""",
-        f"FROM {_DECIDED} {_KNOWN} AND d.arm = 'optimised'",
+    avg(d.score) AS expected, avg(d.responded) AS rate,
+    -avg(log(greatest(if(d.responded, d.score, 1 - d.score), 1e-6))) AS log_loss""",
+        f"FROM {_KNOWN} AND d.arm = 'optimised'",
         f"GROUP BY model, campaign {_ENOUGH} ORDER BY model, campaign",
     ),
     {

@@ -60,7 +60,7 @@ class Scope(NamedTuple):
 def read_scope(asked: Mapping[str, str], *, now_ms: int, k: int) -> Scope:
     """What the words of an address ask for.
 
-    For a role that may not see small groups (`k`), spans are of whole hours.
+    For a role that may not see small groups (`k`), spans are of whole hours that are over.
     Errors: ConfigError for a time that is none, a span that ends before it begins, and a campaign
     that is too long to be one.
     """
@@ -77,8 +77,6 @@ def read_scope(asked: Mapping[str, str], *, now_ms: int, k: int) -> Scope:
             )
     now_s = now_ms // 1_000
     since_s, until_s = moment(since, now_s), moment(until, now_s)
-    if k:  # two spans that differ by seconds would tell what one person did
-        since_s, until_s = since_s // _HOUR_S * _HOUR_S, -(-until_s // _HOUR_S) * _HOUR_S
     if not 0 <= since_s < until_s < 2**32:
         raise ConfigError(
             do="use",
@@ -86,4 +84,7 @@ def read_scope(asked: Mapping[str, str], *, now_ms: int, k: int) -> Scope:
             found="an end that is not after its beginning",
             expected="an earlier beginning",
         )
+    if k:  # two spans that differ by seconds would tell what one person did
+        until_s = until_s // _HOUR_S * _HOUR_S
+        since_s = min(since_s // _HOUR_S * _HOUR_S, until_s - _HOUR_S)
     return Scope(since_s, until_s, now_ms, since, until, campaign, k)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from flows.dashboard.answer import Answer
 from flows.dashboard.queries import Form
 from flows.query.show import UNKNOWN, plain, written
 
+_FIGURE: Final = re.compile(r"-?[0-9][0-9,.]*( %| s)?")
 _FORMULA: Final = ("=", "+", "-", "@")
 
 
@@ -51,5 +53,7 @@ def as_csv(answer: Answer) -> str:
 
 
 def _safe(value: Any) -> Any:
-    is_formula = isinstance(value, str) and value.lstrip().startswith(_FORMULA)
+    if not isinstance(value, str) or _FIGURE.fullmatch(value):
+        return value
+    is_formula = value.lstrip().startswith(_FORMULA)
     return "'" + value if is_formula else value

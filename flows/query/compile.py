@@ -36,6 +36,8 @@ GRAINS: Final = {
 }
 """Spans of time that values can be given for; weeks start on Monday."""
 
+_SINCE: Final = "toDateTime({since_s:UInt32}, 'UTC')"
+
 ROWS_MAX: Final = 100_000
 
 
@@ -80,8 +82,9 @@ def compile_question(catalog: Catalog, question: Question) -> Query:
     _check(catalog, question, leaves, models)
     keys = (*(["t"] if question.grain else []), *question.by)
     reach_s = _reach(catalog, asked, question.since_s)
+    by_steps = bool(question.grain) and 0 < reach_s < question.since_s
     parts = {
-        name: _subquery(catalog, name, of_model, question, keys)
+        name: _subquery(catalog, name, of_model, question, keys, by_steps=by_steps)
         for name, of_model in models.items()
     }
     names = tuple(metric.name for metric in asked)
@@ -170,6 +173,8 @@ def _subquery(
     metrics: Sequence[Simple | Conversion],
     question: Question,
     keys: Sequence[str],
+    *,
+    by_steps: bool,
 ) -> str:
     model = catalog.models[name]
     columns = []
@@ -179,8 +184,11 @@ def _subquery(
     columns += [f"{_measure(model, metric)} AS {_column(metric.name)}" for metric in metrics]
     if question.k:
         columns.append(_people_of(model, question.k) + " AS people")
+    reach = "fromUnixTimestamp({reach_s:UInt32})"
+    if by_steps:  # a sum over what is before a line reaches back from its step
+        reach = f"{GRAINS[question.grain] % _SINCE} - toIntervalSecond({{back_s:UInt32}})"
     tests = [
-        model.time + " >= fromUnixTimestamp({reach_s:UInt32})",
+        model.time + " >= " + reach,
         model.time + " < fromUnixTimestamp({until_s:UInt32})",
     ]
     tests += [
@@ -244,7 +252,7 @@ def _outer(
     outer = ["SELECT", ", ".join((*keys, *(metric.name for metric in asked)))]
     outer += ["FROM (" + inner + ")"]
     # The step that the span begins in is told of, though not from its start.
-    first = GRAINS[question.grain] % "fromUnixTimestamp({since_s:UInt32})" if question.grain else ""
+    first = GRAINS[question.grain] % _SINCE if question.grain else ""
     tests = ["t >= " + first] if first else []
     if question.k:
         tests.append("least_people >= {k:UInt32}")
@@ -292,6 +300,7 @@ def _parameters(question: Question, reach_s: int) -> dict[str, Any]:
         "since_s": question.since_s,
         "until_s": question.until_s,
         "reach_s": reach_s,
+        "back_s": question.since_s - reach_s,
         "currency": question.currency,
         "cost_channels": channels,
         "costs": [float(question.costs[name]) for name in channels],

@@ -55,6 +55,11 @@ def test_what_is_no_span_or_campaign_is_refused(asked: dict[str, str]) -> None:
 
 
 def test_spans_of_roles_that_may_not_see_small_groups_are_whole_hours() -> None:
-    since = read_scope({"since": "90s"}, now_ms=NOW_MS + 90_000, k=10)
+    now_s = NOW_MS // 1_000
+    short = read_scope({"since": "90s"}, now_ms=NOW_MS + 90_000, k=10)
+    day = read_scope({"since": "1d"}, now_ms=NOW_MS + 90_000, k=10)
 
-    assert (NOW_MS // 1_000, NOW_MS // 1_000 + 3_600) == (since.since_s, since.until_s)
+    assert (now_s - 3_600, now_s) == (short.since_s, short.until_s)
+    assert (now_s - DAY_S, now_s) == (day.since_s, day.until_s)
+    with pytest.raises(ConfigError, match="not after its beginning"):
+        read_scope({"since": "10m", "until": "20m"}, now_ms=NOW_MS, k=10)
