@@ -44,7 +44,7 @@ class KafkaSettings(_Group):
     replication: int = Field(1, ge=1, le=9)
     # copies of each topic that `airside topics apply` creates.
     level: Literal["auto", "pure", "native"] = "auto"
-    # who reads and writes: Python alone, or the native library too; auto takes it where it is
+    # who reads, writes and sweeps: Python alone, or the native library; auto takes it where it is
     # built and works, see docs/native.md.
     extra: dict[str, str] = {}
     # further librdkafka settings as JSON, for one {"security.protocol": "SASL_SSL"}.
